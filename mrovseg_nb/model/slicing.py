@@ -21,7 +21,7 @@ def starts(
     n = ceil(length / size)
     return tuple(round(i * (length - size) / max(n - 1, 1)) for i in range(n))
 
-# %% ../../nbs/model/01_slicing.ipynb #528c20b0
+# %% ../../nbs/model/01_slicing.ipynb #53d00c7e
 @dataclass(frozen=True)
 class Windows:
     "Windows of one size that cover a grid; all measures in tokens."
@@ -34,7 +34,8 @@ def plan_windows(
     size:int,                # side of a window, in tokens; cut to the grid where that is smaller
 ) -> Windows:
     "The fewest evenly spaced windows that cover the grid (paper 3.2, overlapping where they cannot tile)."
-    if min(*grid, size) < 1: raise ValueError(f"a grid of {grid[0]} x {grid[1]} tokens has no windows of {size}: every side must be at least 1")
+    if min(*grid, size) < 1:
+        raise ValueError(f"a grid of {grid[0]} x {grid[1]} tokens has no windows of {size}: every side must be at least 1")
     size = tuple(min(size, g) for g in grid)
     tops, lefts = (starts(g, s) for g, s in zip(grid, size))
     return Windows(tuple(grid), size, tuple((t, l) for t in tops for l in lefts))
