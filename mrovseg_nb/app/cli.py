@@ -11,7 +11,7 @@ import argparse, sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# %% ../../nbs/app/04_cli.ipynb #86e8db4c
+# %% ../../nbs/app/04_cli.ipynb #c759b84b
 def run_demo(a:argparse.Namespace):
     from mrovseg_nb.app.demo import demo
     demo(a.scenes, a.out, a.seed)
@@ -40,8 +40,8 @@ def run_train(a:argparse.Namespace):
     train(replace(preset("terrarium"), p=a.p), Recipe(steps=a.steps, batch=a.batch, seed=a.seed), a.out)
 
 def run_train_clip(a:argparse.Namespace):
-    from mrovseg_nb.training.clip_training import CLIPRecipe, train_clip
-    train_clip(a.out, CLIPRecipe(steps=a.steps, batch=a.batch, seed=a.seed))
+    from mrovseg_nb.training.clip_training import train_clip
+    train_clip(a.out, seed=a.seed)
 
 # %% ../../nbs/app/04_cli.ipynb #ab5b1c36
 def targets(
@@ -68,7 +68,7 @@ def run_segment(a:argparse.Namespace):
         if a.picture: write_atomic(path.with_name(path.stem.removesuffix("_labels") + "_picture.png"), as_bytes(out.to_pil()))
         print(f"{picture} -> {path}: {out}")
 
-# %% ../../nbs/app/04_cli.ipynb #b0a98097
+# %% ../../nbs/app/04_cli.ipynb #714ff9e0
 _model = (("--model",), dict(default="mrovseg-terrarium", metavar="NAME", help="a shipped name, a folder, or a hub id (%(default)s)"))
 _seed = (("--seed",), dict(type=int, default=0, help="the same number gives the same result (%(default)s)"))
 
@@ -93,8 +93,7 @@ VERBS = {
         (("--out",), dict(required=True, metavar="DIR", help="folder for the trained model")), _number("--steps", 5000, "steps"),
         _number("--batch", 16, "scenes a step"), _number("--p", 0.5, "slice ratio; 0: low resolution only", float), _seed]),
     "train-clip": (run_train_clip, "train the small CLIP of Terrarium on pictures and captions", [
-        (("--out",), dict(required=True, metavar="DIR", help="folder for its weights")), _number("--steps", 12000, "steps"),
-        _number("--batch", 128, "pictures a step"), _seed]),
+        (("--out",), dict(required=True, metavar="DIR", help="folder for its weights")), _seed]),
     "models": (run_models, "list the trained models that come with the package", []),
 }
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METHODS', 'STUFF', 'preset_for', 'is_one', 'each', 'background_words', 'Segmenter', 'shipped_models', 'model_folder']
 
-# %% ../../nbs/app/02_segmenter.ipynb #ffdd106d
+# %% ../../nbs/app/02_segmenter.ipynb #b426a5d3
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from huggingface_hub import snapshot_download
 from PIL import Image
 from tqdm.auto import tqdm
-from .segmentation import PanopticSegmentation, Segmentation, nearest_name
+from .segmentation import PanopticSegmentation, Segmentation
 from ..data.images import list_images, read_image
 from ..data.shipped import shipped
 from ..data.vocabulary import Vocabulary, parse_classes
@@ -84,7 +84,7 @@ def background_words(
     if not words: raise ValueError("every background word is also a class: give other words, like 'wall; floor'")
     return words
 
-# %% ../../nbs/app/02_segmenter.ipynb #5c0e58f7
+# %% ../../nbs/app/02_segmenter.ipynb #3f48825f
 class Segmenter:
     "An open-vocabulary model with a person's habits around it."
     def __init__(self,
@@ -105,25 +105,28 @@ class Segmenter:
         "Move the model."
         self.model.to(device)
         return self
-    def stream(self,
-        images,                                 # as for a call, below
-        classes=None,                           # as `parse_classes` takes them, else the default vocabulary
-        background:bool|Sequence[str]=False,    # may "none of these" win? Generic words, or these
-        batch_size:int=8,                       # pictures that the model sees at a time
-    ) -> Iterator[Segmentation]:
-        "Segment pictures, a batch at a time."
-        vocabulary = self._asked(classes)
-        words = background_words(vocabulary, background, self.classes or STUFF)
-        K, everything = len(vocabulary), Vocabulary(vocabulary.synonyms + tuple((w,) for w in words))
-        pictures = map(read_image, each(images))
-        while batch := list(islice(pictures, batch_size)):
-            for image, scores in zip(batch, self.model.predict(batch, everything)):
-                labels = scores.argmax(0)                                                                    # (K + B, H, W) -> (H, W)
-                yield Segmentation(image, list(vocabulary), scores[:K], np.where(labels < K, labels, -1))
     def _asked(self, classes):
         if classes is not None: return parse_classes(classes)
         if self.vocabulary is None: raise ValueError("this model has no vocabulary of its own: name the classes, like 'dog; cat'")
         return self.vocabulary
+
+# %% ../../nbs/app/02_segmenter.ipynb #ca625ab1
+@patch
+def stream(self:Segmenter,
+    images,                                 # as for a call, below
+    classes=None,                           # as `parse_classes` takes them, else the default vocabulary
+    background:bool|Sequence[str]=False,    # may "none of these" win? Generic words, or these
+    batch_size:int=8,                       # pictures that the model sees at a time
+) -> Iterator[Segmentation]:
+    "Segment pictures, a batch at a time."
+    vocabulary = self._asked(classes)
+    words = background_words(vocabulary, background, self.classes or STUFF)
+    K, everything = len(vocabulary), Vocabulary(vocabulary.synonyms + tuple((w,) for w in words))
+    pictures = map(read_image, each(images))
+    while batch := list(islice(pictures, batch_size)):
+        for image, scores in zip(batch, self.model.predict(batch, everything)):
+            labels = scores.argmax(0)                                                                    # (K + B, H, W) -> (H, W)
+            yield Segmentation(image, list(vocabulary), scores[:K], np.where(labels < K, labels, -1))
 
 # %% ../../nbs/app/02_segmenter.ipynb #69a0ef48
 @patch

@@ -54,11 +54,11 @@ class MROVSegConfig:
     text_conditioning: bool = True           # text looks at the picture (Table 6)
     train_positions: bool = True             # CLIP's positional embedding is trained, nothing else of it (SAN)
 
-# %% ../../nbs/model/11_mrovseg.ipynb #26f6ad4f
+# %% ../../nbs/model/11_mrovseg.ipynb #74d9617a
 PRESETS = {
     'terrarium': MROVSegConfig(
         clip='terrarium', pretrained='terrarium', template='terrarium', crop=96, fusion_layers=(0, 2, 3, 4, 6), blocks=4, width=128, heads=4,
-        queries=24, pixel_dim=64, decoder_layers=(2, 3, 4), cls_layer=4, train_positions=False),
+        queries=24, pixel_dim=64, decoder_layers=(2, 3, 4), cls_layer=3, train_positions=False),
     'vit-b-16': MROVSegConfig(),
     'vit-l-14': MROVSegConfig(
         clip='ViT-L-14-336-quickgelu', crop=672, fusion_layers=(0, 6, 12, 18), decoder_layers=(6, 12, 18), cls_layer=18),

@@ -57,7 +57,7 @@ def dice(
     p = logits.sigmoid()
     return 1 - (2*(p*truth).sum(-1) + 1) / (p.sum(-1) + truth.sum(-1) + 1)
 
-# %% ../../nbs/training/00_losses.ipynb #bfe709c5
+# %% ../../nbs/training/00_losses.ipynb #9d5c926a
 @dataclass(frozen=True)
 class LossWeights:
     "The weights of the loss, and the points it looks at (SAN)"
@@ -82,7 +82,8 @@ def match(
     p = m.sigmoid()
     overlap = 1 - (2*p @ t.T + 1) / (p.sum(-1)[:, None] + t.sum(-1) + 1)                  # (N, n)
     likely = classes.float().softmax(-1)[:, target_classes]                               # (N, n)
-    i, j = linear_sum_assignment((-w.classes*likely + w.masks*bce + w.dice*overlap).cpu().numpy())
+    cost = -w.classes*likely + w.masks*bce + w.dice*overlap
+    i, j = linear_sum_assignment(cost.nan_to_num(1e4).cpu().numpy())                      # a NaN goes on to the loss, which stops the run
     return torch.as_tensor(i), torch.as_tensor(j)
 
 # %% ../../nbs/training/00_losses.ipynb #dbd3ebc8

@@ -54,11 +54,11 @@ def batches(
     "Batches of a stream."
     return iter(DataLoader(stream, batch, collate_fn=collate, num_workers=workers, prefetch_factor=4 if workers else None, drop_last=True))
 
-# %% ../../nbs/training/01_trainer.ipynb #b457ecb3
+# %% ../../nbs/training/01_trainer.ipynb #c3c253b3
 @dataclass(frozen=True)
 class Recipe:
     "How a model is trained; the defaults are Terrarium's, for two processor cores"
-    steps: int = 6000
+    steps: int = 5000
     batch: int = 16           # pictures a step
     lr: float = 1e-3
     warmup: int = 200         # steps in which the rate rises
