@@ -17,7 +17,7 @@ from ..data.vocabulary import Vocabulary
 from .metrics import Confusion
 from ..model.interface import OpenVocabularyModel
 
-# %% ../../nbs/evaluation/01_evaluate.ipynb #c2183dd7
+# %% ../../nbs/evaluation/01_evaluate.ipynb #e08281e5
 def evaluate(
     model:OpenVocabularyModel,
     rows:Iterable[dict],      # `image` and `labels`, indices into the vocabulary
@@ -26,7 +26,7 @@ def evaluate(
     ignore:int=255,           # the label that is not counted
     batch:int=16,             # pictures at a time
     progress:bool=False,      # show a bar
-) -> dict:                    # as Confusion.results, fractions between 0 and 1, and `pictures`, how many there were
+) -> dict:                    # as Confusion.results, fractions between 0 and 1; `iou` of each class (K,); `pictures`, how many there were
     "Measure a method on a stream of labelled pictures."
     confusion, pictures = Confusion(len(vocabulary), ignore), 0
     for part in chunked(tqdm(rows, disable=not progress, desc='evaluate', unit='picture'), batch):
@@ -34,4 +34,4 @@ def evaluate(
         for r, s in zip(part, scores): confusion.update(s.argmax(0), np.asarray(r['labels']))
         pictures += len(part)
     if not pictures: raise ValueError('There is nothing to evaluate: the stream has no pictures.')
-    return confusion.results(tiers) | dict(pictures=pictures)
+    return confusion.results(tiers) | dict(iou=confusion.iou(), pictures=pictures)

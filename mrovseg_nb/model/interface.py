@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['fit', 'OpenVocabularyModel']
 
-# %% ../../nbs/model/10_interface.ipynb #14572a57
+# %% ../../nbs/model/10_interface.ipynb #8f7ffff1
 import numpy as np
 import torch
+from fastcore.basics import patch
 from torch import Tensor, nn
 
 from ..data.vocabulary import Vocabulary
@@ -24,7 +25,7 @@ def fit(
     scale = min(crop / min(size), longest * crop / max(size))
     return tuple(max(1, round(s * scale / patch)) * patch for s in size)
 
-# %% ../../nbs/model/10_interface.ipynb #5d71ba1e
+# %% ../../nbs/model/10_interface.ipynb #18b8d443
 class OpenVocabularyModel(nn.Module):
     "A method: `clip`, `crop` (pixels), `template` (of data.vocabulary) and `scores`."
     def scores(
@@ -47,14 +48,17 @@ class OpenVocabularyModel(nn.Module):
         for size in dict.fromkeys(sizes):
             which = [i for i, s in enumerate(sizes) if s == size]
             yield which, torch.cat([tensor(images[i], size) for i in which]).to(self.clip.mean.device)
-    @torch.inference_mode()
-    def predict(
-        self,
-        images:list[np.ndarray], # (H, W, 3) uint8 each, of any size
-        vocabulary:Vocabulary,   # K classes
-    ) -> list[np.ndarray]:       # (K, H, W) float32 each, at the picture's own size
-        "Score pictures as they come."
-        text, out = self.text(vocabulary), [None] * len(images)
-        for which, batch in self.batches(images):
-            for i, s in zip(which, self.scores(batch, text)): out[i] = up(s[None].float(), images[i].shape[:2])[0].cpu().numpy()
-        return out
+
+# %% ../../nbs/model/10_interface.ipynb #d18fdb6d
+@patch
+@torch.no_grad()
+def predict(
+    self:OpenVocabularyModel,
+    images:list[np.ndarray], # (H, W, 3) uint8 each, of any size
+    vocabulary:Vocabulary,   # K classes
+) -> list[np.ndarray]:       # (K, H, W) float32 each, at the picture's own size
+    "Score pictures as they come."
+    text, out = self.text(vocabulary), [None] * len(images)
+    for which, batch in self.batches(images):
+        for i, s in zip(which, self.scores(batch, text)): out[i] = up(s[None].float(), images[i].shape[:2])[0].cpu().numpy()
+    return out

@@ -24,13 +24,14 @@ def decode_attention(
     A = rearrange(A, "b (k c) h w -> b k c h w", k=heads)
     return torch.einsum("bnc,bkchw->bknhw", Q_f, A)
 
-# %% ../../nbs/model/06_masked_attention.ipynb #199d39b7
+# %% ../../nbs/model/06_masked_attention.ipynb #cc775af1
 def unit_scale() -> nn.Linear: # x -> weight*x + bias
     "A learned scale and offset of one number, 1 and 0 at the start."
     scale = nn.Linear(1, 1)
     nn.init.ones_(scale.weight); nn.init.zeros_(scale.bias)
     return scale
 
+# %% ../../nbs/model/06_masked_attention.ipynb #a51486b3
 class AttentionMasks(nn.Module):
     "Attention masks for the whole picture and for the slices, one per head and query (paper 3.4, eq. 6-7)."
     def __init__(self,

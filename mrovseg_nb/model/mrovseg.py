@@ -54,11 +54,11 @@ class MROVSegConfig:
     text_conditioning: bool = True           # text looks at the picture (Table 6)
     train_positions: bool = True             # CLIP's positional embedding is trained, nothing else of it (SAN)
 
-# %% ../../nbs/model/11_mrovseg.ipynb #74d9617a
+# %% ../../nbs/model/11_mrovseg.ipynb #d3e3dcba
 PRESETS = {
     'terrarium': MROVSegConfig(
         clip='terrarium', pretrained='terrarium', template='terrarium', crop=96, fusion_layers=(0, 2, 3, 4, 6), blocks=4, width=128, heads=4,
-        queries=24, pixel_dim=64, decoder_layers=(2, 3, 4), cls_layer=3, train_positions=False),
+        queries=24, pixel_dim=64, decoder_layers=(2, 3, 4), cls_layer=2, train_positions=False),
     'vit-b-16': MROVSegConfig(),
     'vit-l-14': MROVSegConfig(
         clip='ViT-L-14-336-quickgelu', crop=672, fusion_layers=(0, 6, 12, 18), decoder_layers=(6, 12, 18), cls_layer=18),
@@ -98,7 +98,7 @@ class MROVSeg(OpenVocabularyModel):
         if c.text_conditioning: self.text_conditioning = TextConditioning(c.width, self.clip.embed_dim)
         self.background = nn.Parameter(torch.randn(self.clip.embed_dim) * self.clip.embed_dim**-0.5)
 
-# %% ../../nbs/model/11_mrovseg.ipynb #15b00575
+# %% ../../nbs/model/11_mrovseg.ipynb #3a3679df
 def mask_pooling(
     masks:Tensor,    # (B, N, h, w) logits
     features:Tensor, # (B, D, H, W)
@@ -107,6 +107,7 @@ def mask_pooling(
     weight = F.adaptive_avg_pool2d(masks.sigmoid(), features.shape[-2:]).flatten(2)      # (B, N, H*W)
     return weight / weight.sum(-1, keepdim=True).clamp(min=1e-6) @ features.flatten(2).mT
 
+# %% ../../nbs/model/11_mrovseg.ipynb #3f1c56dc
 @patch
 def classify(self:MROVSeg,
     Q_f:Tensor,    # (B, N, C) query features (eq. 3)
@@ -127,7 +128,7 @@ def classify(self:MROVSeg,
     T = torch.cat([T, F.normalize(self.background, dim=0).expand(len(X), 1, -1)], 1)     # (B, K + 1, E)
     return self.clip.model.logit_scale.exp() * X @ T.mT
 
-# %% ../../nbs/model/11_mrovseg.ipynb #9f0b0fc3
+# %% ../../nbs/model/11_mrovseg.ipynb #f2c00008
 @patch
 def forward(self:MROVSeg,
     images:Tensor, # (B, 3, H*P, W*P) in [0, 1]
@@ -144,6 +145,7 @@ def forward(self:MROVSeg,
         out.append((masks, self.classify(Q_f, H, masks, views, text)))
     return Output(*out[-1], aux=out[:-1])
 
+# %% ../../nbs/model/11_mrovseg.ipynb #1d2af8e8
 @patch
 def scores(self:MROVSeg, images:Tensor, text:Tensor) -> Tensor: # (B, K, H, W)
     "The score of every class at every pixel (eq. 9)."
@@ -185,7 +187,7 @@ def gmacs(
     finally: torch.backends.mha.set_fastpath_enabled(fast)
     return counter.get_total_flops() / 2e9
 
-# %% ../../nbs/model/11_mrovseg.ipynb #25aef202
+# %% ../../nbs/model/11_mrovseg.ipynb #49fcbf00
 def save_model(
     model:MROVSeg,
     folder:str|Path,             # made if it is not there
@@ -197,6 +199,7 @@ def save_model(
     write_atomic(folder/'model.safetensors', save({n: t.contiguous() for n, t in model.state_dict().items() if n in trained}))
     write_atomic(folder/'config.json', json.dumps(dict(method='mrovseg', config=asdict(model.config), classes=classes), indent=1).encode())
 
+# %% ../../nbs/model/11_mrovseg.ipynb #0add2a86
 def read_config(folder:str|Path) -> dict: # method, config, classes
     "What config.json says."
     try: return json.loads((Path(folder)/'config.json').read_text())
@@ -209,6 +212,7 @@ def configure(settings:dict) -> MROVSegConfig:
         raise ValueError(f'The configuration has fields that MROVSeg does not know: {", ".join(sorted(unknown))}.')
     return MROVSegConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 
+# %% ../../nbs/model/11_mrovseg.ipynb #56de17d6
 def load_model(folder:str|Path) -> MROVSeg: # in evaluation mode
     "Read what `save_model` wrote."
     model, file = MROVSeg(configure(read_config(folder)['config'])), Path(folder)/'model.safetensors'

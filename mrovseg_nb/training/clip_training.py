@@ -106,7 +106,7 @@ def contrast(
     logits, truth = scale * images @ texts.T, torch.arange(len(images))
     return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
 
-# %% ../../nbs/training/02_clip_training.ipynb #7c124b58
+# %% ../../nbs/training/02_clip_training.ipynb #f015e05a
 @dataclass(frozen=True)
 class Phase:
     "A part of the training"
@@ -132,6 +132,7 @@ class Stream(IterableDataset):
             images, captions = self.pictures(seed)
             yield torch.from_numpy(images), self.tokenizer(captions)
 
+# %% ../../nbs/training/02_clip_training.ipynb #7b697fbe
 def optimizer_for(model:nn.Module, lr:float) -> torch.optim.Optimizer:
     "AdamW; no decay for vectors and embeddings."
     matrix = lambda n, p: p.ndim > 1 and 'embedding' not in n
@@ -140,7 +141,7 @@ def optimizer_for(model:nn.Module, lr:float) -> torch.optim.Optimizer:
                               dict(params=[p for n, p in named if not matrix(n, p)], weight_decay=0.)],
                              lr=lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
-# %% ../../nbs/training/02_clip_training.ipynb #663a8ee6
+# %% ../../nbs/training/02_clip_training.ipynb #6cc1a1ab
 def train_phase(model:nn.Module, phase:Phase, progress:bool=True) -> Iterator[float]: # the loss of every step
     "Train through one phase, one step at each `next`."
     mean, std = (255*torch.tensor(v).view(3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
@@ -158,6 +159,7 @@ def train_phase(model:nn.Module, phase:Phase, progress:bool=True) -> Iterator[fl
         bar.set_postfix(loss=f'{loss.item():.2f}')
         yield loss.item()
 
+# %% ../../nbs/training/02_clip_training.ipynb #13c7399e
 def train_clip(
     out:str|Path,               # folder of the weights
     phases:Sequence[Phase]=PHASES,

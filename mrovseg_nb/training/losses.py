@@ -86,7 +86,7 @@ def match(
     i, j = linear_sum_assignment(cost.nan_to_num(1e4).cpu().numpy())                      # a NaN goes on to the loss, which stops the run
     return torch.as_tensor(i), torch.as_tensor(j)
 
-# %% ../../nbs/training/00_losses.ipynb #dbd3ebc8
+# %% ../../nbs/training/00_losses.ipynb #23de12ef
 def set_loss(
     masks:Tensor,    # (B, N, h, w) logits
     classes:Tensor,  # (B, N, K + 1) logits
@@ -111,6 +111,7 @@ def set_loss(
     return dict(classes=w.classes*F.cross_entropy(classes.float().flatten(0, 1), wanted.flatten(), weight),
                 masks=w.masks*bce.sum()/n, dice=w.dice*dice(m, t).sum()/n)
 
+# %% ../../nbs/training/00_losses.ipynb #54433c8b
 def output_loss(
     output:Output,
     labels:Tensor, # (B, H, W) integer classes, 255 ignored
