@@ -16,7 +16,7 @@ import mrovseg_nb
 from .images import write_atomic
 from .shipped import shipped
 
-# %% ../../nbs/data/04_records.ipynb #57bfd21e
+# %% ../../nbs/data/04_records.ipynb #829323b5
 def machine() -> dict: # kind of processor or accelerator, cores, torch
     "What this runs on."
     chip = torch.cuda.get_device_name() if torch.cuda.is_available() else next(
@@ -30,16 +30,20 @@ def _lines(path):
 def commit() -> str: # short hash, '+' where the working tree differs; '' outside a checkout
     "Which code this is."
     git = lambda *a: subprocess.run(['git', *a], cwd=Path(mrovseg_nb.__file__).parent, capture_output=True, text=True).stdout.strip()
-    return git('rev-parse', '--short', 'HEAD') + ('+' if git('status', '--porcelain', '-uno', '--', '.') else '')
+    try:
+        if not git('ls-files', '__init__.py'): return ''
+        return git('rev-parse', '--short', 'HEAD') + ('+' if git('status', '--porcelain', '-uno', '--', '.') else '')
+    except OSError: return ''
 
-# %% ../../nbs/data/04_records.ipynb #3273364a
+# %% ../../nbs/data/04_records.ipynb #03135dda
 def write_record(
     path:str|Path, # of the file; '.json' is added where it lacks
     **what,        # anything JSON can hold: config, seed, steps, seconds, results, ...
 ) -> dict:         # what was written
     "Write a record: what was measured, with the day, the machine and the commit (a long run gives the one it started from)."
     record = what | dict(date=date.today().isoformat(), machine=machine(), commit=what.get('commit') or commit(), version=mrovseg_nb.__version__)
-    write_atomic(Path(path).with_suffix('.json'), json.dumps(record, indent=1).encode())
+    path = Path(path)
+    write_atomic(path if path.suffix == '.json' else path.with_name(path.name + '.json'), json.dumps(record, indent=1).encode())
     return record
 
 def read_record(

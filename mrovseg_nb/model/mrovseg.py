@@ -6,7 +6,7 @@
 __all__ = ['PRESETS', 'MROVSegConfig', 'preset', 'MROVSeg', 'mask_pooling', 'parameters', 'gmacs', 'save_model', 'read_config',
            'configure', 'load_model']
 
-# %% ../../nbs/model/11_mrovseg.ipynb #6dc4d5b7
+# %% ../../nbs/model/11_mrovseg.ipynb #55fb8f1b
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.images import write_atomic
 from ..data.vocabulary import Vocabulary
@@ -166,7 +167,7 @@ def panoptic(self:MROVSeg,
             out[i] = merge(classes, up(masks[None], images[i].shape[:2])[0], things)
     return out
 
-# %% ../../nbs/model/11_mrovseg.ipynb #00687fed
+# %% ../../nbs/model/11_mrovseg.ipynb #ebac8579
 def parameters(model:nn.Module) -> dict[str, float]: # millions
     "Parameters: CLIP's image tower, what is added to it, and what of all is trained."
     million = lambda ps: sum(p.numel() for p in ps) / 1e6
@@ -178,12 +179,13 @@ def gmacs(
     size:tuple[int, int], # (H, W) of the picture, pixels
     classes:int=150,
 ) -> float:               # 1e9 multiply-adds of one picture
-    "Multiply-adds of one forward pass, attention included."
+    "Multiply-adds of one forward pass as the model stands (in training, two blocks answer), attention included."
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)                                       # the fast path hides its projections from the counter
     try:
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            model.eval()(torch.rand(1, 3, *size), F.normalize(torch.randn(classes, model.clip.embed_dim), dim=-1))
+            device = model.clip.mean.device
+            model(torch.rand(1, 3, *size, device=device), F.normalize(torch.randn(classes, model.clip.embed_dim, device=device), dim=-1))
     finally: torch.backends.mha.set_fastpath_enabled(fast)
     return counter.get_total_flops() / 2e9
 
@@ -199,12 +201,15 @@ def save_model(
     write_atomic(folder/'model.safetensors', save({n: t.contiguous() for n, t in model.state_dict().items() if n in trained}))
     write_atomic(folder/'config.json', json.dumps(dict(method='mrovseg', config=asdict(model.config), classes=classes), indent=1).encode())
 
-# %% ../../nbs/model/11_mrovseg.ipynb #0add2a86
+# %% ../../nbs/model/11_mrovseg.ipynb #f6b7e291
 def read_config(folder:str|Path) -> dict: # method, config, classes
     "What config.json says."
-    try: return json.loads((Path(folder)/'config.json').read_text())
+    try: said = json.loads((Path(folder)/'config.json').read_text())
     except FileNotFoundError: raise ValueError(f'{folder} holds no model: there is no config.json in it.') from None
     except ValueError: raise ValueError(f'{folder}/config.json is damaged: it is not JSON.') from None
+    if not isinstance(said, dict) or said.get('method') != 'mrovseg' or not isinstance(said.get('config'), dict):
+        raise ValueError(f'{folder}/config.json does not describe an MROVSeg model.')
+    return said
 
 def configure(settings:dict) -> MROVSegConfig:
     "A configuration from JSON, where tuples are lists."

@@ -30,7 +30,7 @@ def low_scale(
     "How much smaller the low-resolution view is."
     return p if 0 < p < 1 else 0.5
 
-# %% ../../nbs/model/08_views.ipynb #7262b370
+# %% ../../nbs/model/08_views.ipynb #1cbeaa4a
 @dataclass
 class Views:
     "What CLIP sees of a batch at both resolutions; layer 0 is the stem"
@@ -57,7 +57,9 @@ def encode(
     slices = slice_image(images, windows, P)                                             # (B, S, 3, h*P, w*P)
     (B, S), flat = slices.shape[:2], slices.flatten(0, 1)
     if flat.shape[1:] == low.shape[1:]:                                                  # of one size: one batch
-        maps, cls = (lambda f: (f.maps, f.cls))(clip.features(torch.cat([flat, low])))
-        hr, lr, cls = [m[:B*S] for m in maps], [m[B*S:] for m in maps], [c[B*S:] for c in cls]
-    else: hr, (lr, cls) = clip.features(flat).maps, (lambda f: (f.maps, f.cls))(clip.features(low))
+        both = clip.features(torch.cat([flat, low]))
+        hr, lr, cls = [m[:B*S] for m in both.maps], [m[B*S:] for m in both.maps], [c[B*S:] for c in both.cls]
+    else:
+        whole = clip.features(low)
+        hr, lr, cls = clip.features(flat).maps, whole.maps, whole.cls
     return Views([restore(m.unflatten(0, (B, S)), windows) for m in hr], lr, cls, True)
