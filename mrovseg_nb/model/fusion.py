@@ -10,9 +10,10 @@ import torch
 from .layers import LayerNorm2d, up
 from torch import Tensor, nn
 
-# %% ../../nbs/model/03_fusion.ipynb #4c25e80e
-SPATIAL, SCALE = ("dwconv", "concat"), ("attention", "add", "concat")
+# %% ../../nbs/model/03_fusion.ipynb #008a9ba1
+SPATIAL, SCALE = ("dwconv", "concat"), ("attention", "add", "concat")    # Table 7 a, b
 
+# %% ../../nbs/model/03_fusion.ipynb #e6d9ad63
 class MultiResFusion(nn.Module):
     "Fuse the features of the slices with those of the small picture (eq. 2)."
     def __init__(self,

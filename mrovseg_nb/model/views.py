@@ -30,7 +30,7 @@ def low_scale(
     "How much smaller the low-resolution view is."
     return p if 0 < p < 1 else 0.5
 
-# %% ../../nbs/model/08_views.ipynb #1cbeaa4a
+# %% ../../nbs/model/08_views.ipynb #88f1d0f8
 @dataclass
 class Views:
     "What CLIP sees of a batch at both resolutions; layer 0 is the stem"
@@ -39,6 +39,7 @@ class Views:
     cls: list[Tensor] # per layer (B, D), [CLS] of the low-resolution view; empty for a ConvNet
     sliced: bool      # False: `hr` is `lr` enlarged (p = 0)
 
+# %% ../../nbs/model/08_views.ipynb #df78d09e
 def encode(
     clip:FrozenCLIP,
     images:Tensor, # (B, 3, H*P, W*P) in [0, 1]
