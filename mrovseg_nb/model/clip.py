@@ -115,17 +115,16 @@ def encode_text(self:FrozenCLIP,
     "One vector for each sentence."
     return F.normalize(self.model.encode_text(self.tokenizer(texts).to(self.mean.device)).float(), dim=-1)
 
-# %% ../../nbs/model/02_clip.ipynb #6d46e3d2
+# %% ../../nbs/model/02_clip.ipynb #a81139c8
 class ViTCLIP(FrozenCLIP):
     "A CLIP whose image tower is a plain ViT."
     def __init__(self, name:str, pretrained:str|Path|None=None,
         train_positions:bool=False,     # let the positional embedding learn
     ):
         super().__init__(name, pretrained)
-        conv = self.visual.conv1
-        self.patch, self.grid = conv.stride[0], self.visual.grid_size
+        self.patch, self.grid = self.visual.conv1.stride[0], self.visual.grid_size
         self.depth, self.heads = len(self.blocks), self.blocks[0].attn.num_heads
-        self.widths = [conv.out_channels]*(self.depth + 1)
+        self.widths = [self.visual.conv1.out_channels]*(self.depth + 1)
         self.visual.positional_embedding.requires_grad_(train_positions)
     @property
     def blocks(self) -> nn.ModuleList: return self.visual.transformer.resblocks
