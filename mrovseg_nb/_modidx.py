@@ -365,8 +365,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'mrovseg_nb/training/clip_training.py'),
                                                    'mrovseg_nb.training.clip_training.halved': ( 'training/clip_training.html#halved',
                                                                                                  'mrovseg_nb/training/clip_training.py'),
-                                                   'mrovseg_nb.training.clip_training.optimizer_for': ( 'training/clip_training.html#optimizer_for',
-                                                                                                        'mrovseg_nb/training/clip_training.py'),
                                                    'mrovseg_nb.training.clip_training.rate': ( 'training/clip_training.html#rate',
                                                                                                'mrovseg_nb/training/clip_training.py'),
                                                    'mrovseg_nb.training.clip_training.say': ( 'training/clip_training.html#say',

@@ -39,7 +39,7 @@ class Views:
     cls: list[Tensor] # per layer (B, D), [CLS] of the low-resolution view; empty for a ConvNet
     sliced: bool      # False: `hr` is `lr` enlarged (p = 0)
 
-# %% ../../nbs/model/08_views.ipynb #df78d09e
+# %% ../../nbs/model/08_views.ipynb #4d1f7eb8
 def encode(
     clip:FrozenCLIP,
     images:Tensor, # (B, 3, H*P, W*P) in [0, 1]
@@ -47,8 +47,7 @@ def encode(
     crop:int,      # what p is a ratio of, tokens
 ) -> Views:
     "Look at the pictures at two resolutions (paper 3.1)."
-    P = clip.patch
-    grid = tuple(s // P for s in images.shape[-2:])
+    P, grid = clip.patch, clip.grid_of(images)
     low = up(images, tuple(max(1, round(g * low_scale(p))) * P for g in grid))
     size = slice_tokens(p, crop)
     if not size:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CONFIG', 'SIZE', 'SEEN', 'SENTENCES', 'PHASES', 'say', 'halved', 'single_things', 'fours', 'windows', 'contrast',
-           'Phase', 'rate', 'Stream', 'optimizer_for', 'train_phase', 'train_clip', 'zero_shot']
+           'Phase', 'rate', 'Stream', 'train_phase', 'train_clip', 'zero_shot']
 
-# %% ../../nbs/training/02_clip_training.ipynb #8424727e
+# %% ../../nbs/training/02_clip_training.ipynb #072edc69
 import json, math, time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +28,7 @@ from ..data.records import commit, write_record
 from ..data.terrarium import GROUNDS, THINGS, describe, mentioned, scene
 from ..data.vocabulary import parse_classes
 from ..model.clip import open_model
+from .trainer import groups
 
 # %% ../../nbs/training/02_clip_training.ipynb #2589d244
 CONFIG = dict(
@@ -132,20 +133,12 @@ class Stream(IterableDataset):
             images, captions = self.pictures(seed)
             yield torch.from_numpy(images), self.tokenizer(captions)
 
-# %% ../../nbs/training/02_clip_training.ipynb #7b697fbe
-def optimizer_for(model:nn.Module, lr:float) -> torch.optim.Optimizer:
-    "AdamW; no decay for vectors and embeddings."
-    matrix = lambda n, p: p.ndim > 1 and 'embedding' not in n
-    named = list(model.named_parameters())
-    return torch.optim.AdamW([dict(params=[p for n, p in named if matrix(n, p)], weight_decay=0.05),
-                              dict(params=[p for n, p in named if not matrix(n, p)], weight_decay=0.)],
-                             lr=lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
-
-# %% ../../nbs/training/02_clip_training.ipynb #6cc1a1ab
+# %% ../../nbs/training/02_clip_training.ipynb #bc76f733
 def train_phase(model:nn.Module, phase:Phase, progress:bool=True) -> Iterator[float]: # the loss of every step
     "Train through one phase, one step at each `next`."
     mean, std = (255*torch.tensor(v).view(3, 1, 1) for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
-    pictures, optimizer = dict(single_things=single_things, windows=windows)[phase.pictures], optimizer_for(model, phase.lr)
+    pictures = dict(single_things=single_things, windows=windows)[phase.pictures]
+    optimizer = torch.optim.AdamW(groups(model, 0.05, ('embedding',)), lr=phase.lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
     source = iter(DataLoader(Stream(pictures, open_clip.get_tokenizer('terrarium')), batch_size=None, num_workers=1, prefetch_factor=8))
     for step in (bar := tqdm(range(phase.steps), disable=not progress, desc=phase.pictures)):
         for g in optimizer.param_groups: g['lr'] = rate(step, phase)

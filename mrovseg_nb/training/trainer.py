@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TAUGHT', 'remap', 'collate', 'batches', 'Recipe', 'rate', 'groups', 'train_steps', 'train']
 
-# %% ../../nbs/training/01_trainer.ipynb #3f563a51
+# %% ../../nbs/training/01_trainer.ipynb #e73dc7d4
 import math, time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from ..data.records import commit, write_record
 from ..data.terrarium import CLASSES, IGNORE, TIERS, terrarium
 from ..data.vocabulary import parse_classes
-from ..model.mrovseg import MROVSeg, MROVSegConfig, preset, save_model
+from ..model.mrovseg import MROVSeg, MROVSegConfig, save_model
 from .losses import LossWeights, output_loss
 
 # %% ../../nbs/training/01_trainer.ipynb #77e27759
@@ -54,7 +54,7 @@ def batches(
     "Batches of a stream."
     return iter(DataLoader(stream, batch, collate_fn=collate, num_workers=workers, prefetch_factor=4 if workers else None, drop_last=True))
 
-# %% ../../nbs/training/01_trainer.ipynb #c3c253b3
+# %% ../../nbs/training/01_trainer.ipynb #f0aba5eb
 @dataclass(frozen=True)
 class Recipe:
     "How a model is trained; the defaults are Terrarium's, for two processor cores"
@@ -76,9 +76,13 @@ def rate(
     "Warm-up, then polynomial decay to 0."
     return r.lr * min(1, (step + 1)/max(r.warmup, 1)) * (1 - step/r.steps)**r.power
 
-def groups(model:nn.Module, weight_decay:float) -> list[dict]:
+def groups(
+    model:nn.Module,
+    weight_decay:float,
+    exempt:tuple=('pos', 'query'), # parts of names that have none; vectors never have any
+) -> list[dict]:
     "The trained weights, those with and those without decay."
-    no_decay = lambda n, p: p.ndim < 2 or any(w in n for w in ('pos', 'query'))
+    no_decay = lambda n, p: p.ndim < 2 or any(w in n for w in exempt)
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     return [dict(params=[p for n, p in named if not no_decay(n, p)], weight_decay=weight_decay),
             dict(params=[p for n, p in named if no_decay(n, p)], weight_decay=0.)]
