@@ -58,6 +58,18 @@ class Resume(unittest.TestCase):
             self.assertEqual(len(said), 3, said)
             self.assertEqual(killed, whole, said)
 
+    def test_sigterm(self):
+        with tempfile.TemporaryDirectory() as tmp:
+            folder = Path(tmp)/'told'
+            process = start(folder)
+            while not saved(folder): self.assertIsNone(process.poll()); time.sleep(0.01)
+            process.terminate()
+            self.assertEqual(process.wait(60), 0)
+            at = int(saved(folder)[-1].name[5:])
+            self.assertTrue(0 < at < STEPS)
+            self.assertIn(f'Stopped after step {at} of {STEPS}: resume from', folder.with_suffix('.log').read_text())
+            self.assertEqual(finish(folder), finish(Path(tmp)/'whole'))
+
 def record(runs):
     "`runs` runs, each killed at least once; the outcome goes to data/results/resume.json."
     from mrovseg_nb.data.records import write_record

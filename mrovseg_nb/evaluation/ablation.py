@@ -139,7 +139,7 @@ def runs(
     changes = row.changes if r.model == 'terrarium' else row.changes if row.at_scale is None else row.at_scale
     return [Run(replace(preset(r.model), **changes), replace(r, seed=s)) for s in range(seeds)]
 
-# %% ../../nbs/evaluation/06_ablation.ipynb #2f868d62
+# %% ../../nbs/evaluation/06_ablation.ipynb #15b4b07c
 def folder_of_records() -> Path:
     "In a checkout data/results/ablation; else in the user's cache, since an installed package is not written to."
     home = shipped('results')
@@ -152,7 +152,7 @@ def filled(whole:dict, part:dict) -> dict:
 def recorded() -> dict[str, dict]: # key -> record
     "What has been run, here and by those who ship the package."
     found = {}
-    for path in sorted({*(shipped('results')/'ablation').glob('*.json'), *folder_of_records().glob('*.json')}):
+    for path in sorted({*(shipped('results')/'ablation').glob('*.seed*.json'), *folder_of_records().glob('*.seed*.json')}):
         r = json.loads(path.read_text())
         found[key(asdict(configure(r['config'])), filled(asdict(Recipe()), r['recipe']), r['clip'], r['parts'])] = r
     return found
@@ -195,7 +195,7 @@ def plain(x): # what JSON can hold, numbers to 5 digits
     if isinstance(x, (float, np.floating)): return None if np.isnan(x) else round(float(x), 5)
     return int(x) if isinstance(x, np.integer) else x
 
-# %% ../../nbs/evaluation/06_ablation.ipynb #8e39b15d
+# %% ../../nbs/evaluation/06_ablation.ipynb #ba5622eb
 def folder_of(run:Run) -> Path: # where it trains
     return xdg_cache_home()/'mrovseg_nb'/'runs'/run.key
 
@@ -207,8 +207,9 @@ def note(
 ) -> Path:       # of the record
     "Measure a trained run, and record it."
     kept = {k: made[k] for k in ('config', 'recipe', 'seed', 'steps', 'seconds', 'threads', 'commit', 'curve')}
-    path = folder_of_records()/f'{name}.seed{run.recipe.seed}.{run.key}.json'
-    write_record(path, key=run.key, clip=weights_of(run.config.clip, run.config.pretrained), parts=PARTS, **kept, **measure(model))
+    path, found = folder_of_records()/f'{name}.seed{run.recipe.seed}.{run.key}.json', measure(model)
+    if name != 'default' or run.recipe.seed: del found['results']['confusion']                      # 12,000 numbers: one is enough
+    write_record(path, key=run.key, clip=weights_of(run.config.clip, run.config.pretrained), parts=PARTS, **kept, **found)
     return path
 
 def do(

@@ -116,7 +116,7 @@ def count(
     if not tallies['pictures'].counts: raise ValueError('There is nothing to evaluate: the stream has no pictures.')
     return tallies
 
-# %% ../../nbs/evaluation/03_evaluate.ipynb #6c9d74c2
+# %% ../../nbs/evaluation/03_evaluate.ipynb #7c1acb53
 def evaluate(
     model:OpenVocabularyModel,
     rows:Iterable[dict],      # `image` and `labels`, indices into the vocabulary; `instances` for sizes and panoptic
@@ -127,12 +127,12 @@ def evaluate(
     progress:bool=False,      # show a bar
     also:Sequence[str]=(),    # what else is measured, of ALSO
     things:int|None=None,     # the first `things` classes are things; for sizes and panoptic
-) -> dict:                    # as Confusion.results, fractions between 0 and 1; `iou` (K,); `pictures`, how many; what was asked for
+) -> dict:                    # as Confusion.results, fractions between 0 and 1; `iou` (K,), `confusion` (K, K + 1), `pictures`, how many; what was asked for
     "Measure a method on a stream of labelled pictures."
     t = count(model, rows, vocabulary, ignore, batch, progress, also, things)
     more = dict(boundary=lambda: t['boundary'].results(tiers), sizes=lambda: t['sizes'].results(), panoptic=lambda: t['panoptic'].results(),
                 oracles=lambda: {name: t[name].results(tiers) for name in ('masks', 'names')})
-    plain = t['pixels'].results(tiers) | dict(iou=t['pixels'].iou(), pictures=int(t['pictures'].counts[0]))
+    plain = t['pixels'].results(tiers) | dict(iou=t['pixels'].iou(), confusion=t['pixels'].counts, pictures=int(t['pictures'].counts[0]))
     return plain | {name: more[name]() for name in also}
 
 # %% ../../nbs/evaluation/03_evaluate.ipynb #166db563
