@@ -17,34 +17,46 @@ from mrovseg_nb.training.trainer import Stopped, Trainer, train
 CONFIG = replace(preset('terrarium'), blocks=2, queries=8, fusion_layers=(0, 2, 3, 4), p=0)   # p = 0 has weights without a gradient
 RECIPE = Recipe(steps=20, batch=8, warmup=4, lanes=4, precision='no', loss=LossWeights(points=256))
 
-def run(folder, accumulate, resume=False):
+def run(folder, accumulate, every=5):
     torch.set_num_threads(1)
-    train(CONFIG, replace(RECIPE, accumulate=accumulate), folder, resume=resume, every=10, progress=False)
+    train(CONFIG, replace(RECIPE, accumulate=accumulate), folder, resume=True, every=every, progress=False)
     return json.loads((folder/'record.json').read_text())
 
-def process(folder):
-    "One of several: trains, then goes on from step 10 alone"
+def process(folder, every):
+    "One of two: trains, or goes on"
     from accelerate import PartialState
-    run(folder, 1)
+    run(folder, 1, every)
     PartialState().destroy_process_group()
+
+def weights(folder): return load_file(folder/'model.safetensors')
 
 
 class TwoProcesses(unittest.TestCase):
-    def test_same_curve_as_one(self):
-        launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', __file__]
+    def two(self, folder, every=5):
+        "Two processes on a run"
+        done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', __file__, str(folder), str(every)],
+                              capture_output=True, text=True, timeout=300)
+        self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+        return json.loads((folder/'record.json').read_text())
+
+    def test_same_curve_as_one_and_exact_resume(self):
         with tempfile.TemporaryDirectory() as tmp:
             two, one = Path(tmp)/'two', Path(tmp)/'one'
-            done = subprocess.run([*launch, str(two)], capture_output=True, text=True, timeout=300)
-            self.assertEqual(done.returncode, 0, done.stderr[-3000:])
-            ours, theirs = run(one, 2), json.loads((two/'record.json').read_text())
+            theirs, ours = self.two(two), run(one, 2)
             self.assertEqual((ours['processes'], theirs['processes'], len(ours['curve'])), (1, 2, 20))
             for a, b in zip(ours['curve'], theirs['curve']): self.assertLess(abs(a['total'] - b['total']), 1e-4*a['total'] + 1e-4, (a, b))
             self.assertLess(ours['curve'][-1]['total'], 0.8*ours['curve'][0]['total'])        # it learned something
 
-            (two/'checkpoints'/'step-00000020').rename(two/'gone')                            # what two began, one ends
-            run(two, 2, resume=True)
-            a, b = load_file(one/'model.safetensors'), load_file(two/'model.safetensors')
-            for name in a: torch.testing.assert_close(a[name], b[name], rtol=1e-2, atol=1e-3)
+            whole = weights(two)
+            (two/'checkpoints'/'step-00000020').rename(two/'gone')                            # as if killed after step 15,
+            self.two(two, every=2)
+            (two/'checkpoints'/'step-00000020').rename(two/'gone too')                        # and again after step 18, which a resumed run wrote
+            self.two(two)
+            for name, w in weights(two).items(): self.assertTrue(torch.equal(w, whole[name]), name)
+
+            (two/'checkpoints'/'step-00000020').rename(two/'gone again')                      # what two began, one can end
+            run(two, 2)
+            for name, w in weights(two).items(): torch.testing.assert_close(w, whole[name], rtol=1e-2, atol=1e-3)
 
 
-if __name__ == '__main__': process(Path(sys.argv[1]))
+if __name__ == '__main__': process(Path(sys.argv[1]), int(sys.argv[2]))

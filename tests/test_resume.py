@@ -1,7 +1,7 @@
 """A run that is killed with SIGKILL at random moments, saving included, and resumed ends with the weights of one that was not.
 
     python -m unittest tests.test_resume     # 3 kills, as in CI
-    python tests/test_resume.py 20           # 20 kills; writes data/results/resume.json
+    python tests/test_resume.py 20           # 20 runs, each killed once or twice; writes data/results/resume.json
 """
 import json, os, random, signal, subprocess, sys, tempfile, time, unittest
 from hashlib import sha256
@@ -58,17 +58,21 @@ class Resume(unittest.TestCase):
             self.assertEqual(len(said), 3, said)
             self.assertEqual(killed, whole, said)
 
-    def test_sigterm(self):
+    def test_told_to_stop(self):
+        "SIGTERM to the process, as a cluster does it; Ctrl-C, which all processes of a terminal hear"
         with tempfile.TemporaryDirectory() as tmp:
-            folder = Path(tmp)/'told'
-            process = start(folder)
-            while not saved(folder): self.assertIsNone(process.poll()); time.sleep(0.01)
-            process.terminate()
-            self.assertEqual(process.wait(60), 0)
-            at = int(saved(folder)[-1].name[5:])
-            self.assertTrue(0 < at < STEPS)
-            self.assertIn(f'Stopped after step {at} of {STEPS}: resume from', folder.with_suffix('.log').read_text())
-            self.assertEqual(finish(folder), finish(Path(tmp)/'whole'))
+            whole = finish(Path(tmp)/'whole')
+            for name, tell in dict(sigterm=lambda p: p.terminate(), ctrl_c=lambda p: os.killpg(p.pid, signal.SIGINT)).items():
+                folder = Path(tmp)/name
+                process = start(folder)
+                while not saved(folder): self.assertIsNone(process.poll()); time.sleep(0.01)
+                tell(process)
+                said = lambda: folder.with_suffix('.log').read_text()
+                self.assertEqual(process.wait(60), 0, said())
+                at = int(saved(folder)[-1].name[5:])
+                self.assertTrue(0 < at < STEPS)
+                self.assertIn(f'Stopped after step {at} of {STEPS}: resume from', said())
+                self.assertEqual(finish(folder), whole)
 
 def record(runs):
     "`runs` runs, each killed at least once; the outcome goes to data/results/resume.json."

@@ -11,7 +11,7 @@ import argparse, json, os, sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# %% ../../nbs/app/06_cli.ipynb #929ceb54
+# %% ../../nbs/app/06_cli.ipynb #a9541c9a
 def run_demo(a:argparse.Namespace):
     from mrovseg_nb.app.demo import demo
     demo(a.scenes, a.out, a.seed)
@@ -27,16 +27,20 @@ def run_models(a:argparse.Namespace):
         print(f"{name}: {model['method']} on the CLIP {config['clip']}, p = {config['p']}, {len(model['classes'])} classes by default, "
               f"{size:.1f} MB, trained for {made['steps']} steps in {made['seconds']/60:.0f} minutes")
 
+# %% ../../nbs/app/06_cli.ipynb #67ffbf78
 def first() -> bool: # of several processes that torchrun started: the one that speaks
     return os.environ.get("RANK", "0") == "0"
 
 def run_evaluate(a:argparse.Namespace):
+    import torch
+    from accelerate import PartialState
     from mrovseg_nb.app.segmenter import Segmenter
     from mrovseg_nb.data.terrarium import CLASSES, THINGS, TIERS, terrarium
     from mrovseg_nb.data.vocabulary import parse_classes
     from mrovseg_nb.evaluation.evaluate import evaluate, report
     if a.benchmark != "terrarium": raise ValueError(f"the benchmark {a.benchmark!r} cannot be read yet: choose terrarium")
-    model = Segmenter.from_pretrained(a.model).model
+    state = PartialState(cpu=not torch.cuda.is_available())
+    model = Segmenter.from_pretrained(a.model).to(state.device).model
     also = ["boundary", "sizes", "oracles"] + ["panoptic"]*hasattr(model, "panoptic")
     found = evaluate(model, terrarium("val", a.scenes), parse_classes(CLASSES), TIERS, also=also, things=len(THINGS), progress=True)
     if first(): print(f"{a.model} on {found['pictures']} scenes of terrarium, {len(CLASSES)} classes, percent", report(found), sep="\n")
@@ -45,6 +49,7 @@ def run_recipes(a:argparse.Namespace):
     from mrovseg_nb.training.recipes import RECIPES, describe
     print("\n\n".join(describe(name) for name in ([a.name] if a.name else RECIPES)))
 
+# %% ../../nbs/app/06_cli.ipynb #df710bd8
 def run_train(a:argparse.Namespace):
     from mrovseg_nb.training.recipes import describe, plan
     from mrovseg_nb.training.trainer import train
@@ -57,10 +62,11 @@ def run_train(a:argparse.Namespace):
     if recipe.data == "terrarium": run_evaluate(argparse.Namespace(model=out, benchmark="terrarium", scenes=256))
 
 def run_ablate(a:argparse.Namespace):
-    from mrovseg_nb.evaluation.ablation import TABLES, ablate, listed
+    from mrovseg_nb.app.kept import keep_figures
+    from mrovseg_nb.evaluation.ablation import TABLES, listed
+    from mrovseg_nb.evaluation.runs import ablate
     if a.list: print(*listed(a.recipe), sep="\n")
     elif a.all or a.table:
-        from mrovseg_nb.app.kept import keep_figures
         ablate(a.table or tuple(TABLES), a.recipe, a.jobs)
         keep_figures()
     else: raise ValueError("say which: --list, --table 5, or --all")
@@ -94,7 +100,7 @@ def run_segment(a:argparse.Namespace):
         if a.picture: write_atomic(path.with_name(path.stem.removesuffix("_labels") + "_picture.png"), as_bytes(out.to_pil()))
         print(f"{picture} -> {path}: {out}")
 
-# %% ../../nbs/app/06_cli.ipynb #20124572
+# %% ../../nbs/app/06_cli.ipynb #1717785b
 _model = (("--model",), dict(default="mrovseg-terrarium", metavar="NAME", help="a shipped name, a folder, or a hub id (%(default)s)"))
 _seed = (("--seed",), dict(type=int, default=0, help="the same number gives the same result (%(default)s)"))
 
@@ -112,6 +118,10 @@ VERBS = {
         (("--background-words",), dict(metavar="'A; B'", help="what else there may be; implies --background")),
         (("--out",), dict(metavar="PATH", help="a PNG for one picture, else a folder for NAME_labels.png (the working folder)")),
         (("--picture",), dict(action="store_true", help="also write NAME_picture.png, coloured and with a legend"))]),
+}
+
+# %% ../../nbs/app/06_cli.ipynb #413e0d92
+VERBS |= {
     "train": (run_train, "train a model by a recipe, and go on where it was stopped", [
         (("--recipe",), dict(default="terrarium", metavar="NAME", help="one of those that `mrovseg recipes` prints (%(default)s)")),
         (("--set",), dict(nargs="+", default=[], metavar="FIELD=VALUE", help="change the recipe: steps=100 augment.flip=0; or the model: model.p=0.25")),

@@ -10,7 +10,7 @@ __all__ = ['INK', 'FAINT', 'CLEAR', 'BLUE', 'SKY', 'GREEN', 'PURPLE', 'ORANGE', 
            'named_front', 'plot_cost', 'coarse', 'plot_curves', 'plot_classes', 'plot_confusion', 'line', 'thumbnails',
            'p_rows', 'plot_p', 'plot_resolutions', 'aligned', 'plot_alignment', 'plot_embeddings']
 
-# %% ../../nbs/app/05_plots.ipynb #af2242f5
+# %% ../../nbs/app/05_plots.ipynb #fc9ec604
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -21,7 +21,8 @@ from .kept import kept
 from .pictures import palette
 from ..data.terrarium import CLASSES, TIERS
 from ..evaluation.ablation import (
-    BENCHMARKS, METRICS, RESOLUTIONS, TABLES, Row, agreement, filled_row, filled_table, recorded, value)
+    BENCHMARKS, METRICS, TABLES, Row, agreement, filled_row, filled_table, recorded, value)
+from ..evaluation.runs import RESOLUTIONS
 from ..model.mrovseg import preset
 
 # %% ../../nbs/app/05_plots.ipynb #363aca6a

@@ -27,7 +27,7 @@ def nested(tensors:dict[str, Tensor], param_groups:list[dict]) -> dict:
         state.setdefault(int(i), {})[k] = v
     return dict(state=state, param_groups=param_groups)
 
-# %% ../../nbs/training/04_checkpoints.ipynb #9442a41c
+# %% ../../nbs/training/04_checkpoints.ipynb #034f71f6
 def digest(path:Path) -> str: return sha256(path.read_bytes()).hexdigest()
 
 def flush(path:Path) -> None:
@@ -40,6 +40,7 @@ def checkpoints(folder:Path) -> list[Path]: # the oldest first
     "The finished checkpoints of a run."
     return sorted(Path(folder).glob('step-*'))
 
+# %% ../../nbs/training/04_checkpoints.ipynb #23a6d58b
 def write_checkpoint(
     folder:Path,             # of all checkpoints of the run
     step:int,                # steps done

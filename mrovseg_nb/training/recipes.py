@@ -6,17 +6,18 @@
 __all__ = ['LEAST', 'COCO', 'RECIPES', 'FIELDS', 'KINDS', 'SOURCES', 'Recipe', 'rate', 'nearest', 'recipe', 'typed', 'override',
            'written', 'describe', 'plan']
 
-# %% ../../nbs/training/01_recipes.ipynb #5201d1a1
+# %% ../../nbs/training/01_recipes.ipynb #f06858a0
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
+from math import inf
 from operator import attrgetter
 
 from ..data.transforms import NONE, SAN, Augment
 from ..model.mrovseg import MROVSegConfig, preset
 from .losses import LossWeights
 
-# %% ../../nbs/training/01_recipes.ipynb #c3636b23
+# %% ../../nbs/training/01_recipes.ipynb #b0c7abb7
 LEAST = (dict.fromkeys(('steps', 'batch', 'accumulate', 'lanes', 'loss.points'), 1) |
          dict.fromkeys(('workers', 'warmup', 'lr', 'clip_norm', 'weight_decay', 'ema'), 0))
 
@@ -47,6 +48,7 @@ class Recipe:
         for name, least in LEAST.items():
             if not attrgetter(name)(self) >= least:
                 raise ValueError(f'{name} must be at least {least}, not {attrgetter(name)(self)}.')
+        if not (self.ema < 1 and self.lr < inf): raise ValueError(f'ema must be below 1 and lr finite, not {self.ema} and {self.lr}.')
         if self.batch % self.accumulate:
             raise ValueError(f'{self.batch} pictures cannot be taken in {self.accumulate} equal parts.')
 

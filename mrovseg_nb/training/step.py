@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['groups', 'seed_part', 'attention_kernels', 'accelerate', 'Stepper']
 
-# %% ../../nbs/training/03_step.ipynb #cff4b058
+# %% ../../nbs/training/03_step.ipynb #eadcaa6b
 from contextlib import nullcontext
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -93,16 +94,17 @@ class Stepper:
             self.accelerator.backward(losses['total'] / self.recipe.accumulate)
         return {k: v.detach() for k, v in losses.items()}
 
-# %% ../../nbs/training/03_step.ipynb #42e1ea3a
+# %% ../../nbs/training/03_step.ipynb #c80bacc5
 @patch
 def step(self:Stepper,
     step:int, # from 0
 ) -> float:   # length of the gradient before it is cut
     "Cut the gradient, take the step."
     for g in self.optimizer.param_groups: g['lr'] = rate(step, self.recipe)
-    norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+    norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm))
+    if not (isfinite(norm) or self.accelerator.scaler): raise FloatingPointError(f'The gradient is {norm}')
     self.optimizer.step(); self.optimizer.zero_grad()
-    return float(norm)
+    return norm
 
 @patch
 def release(self:Stepper) -> nn.Module:

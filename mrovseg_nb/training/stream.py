@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['TAUGHT', 'TrainingData', 'taught_table', 'training_data', 'check_labels', 'prepare', 'check_lanes', 'Lane', 'tensors',
-           'Parts', 'loader']
+           'Parts', 'ignore_interrupt', 'loader']
 
-# %% ../../nbs/training/02_stream.ipynb #0b565424
-import json, logging, multiprocessing
+# %% ../../nbs/training/02_stream.ipynb #99b8bac3
+import json, logging, multiprocessing, signal
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -177,7 +177,11 @@ class Parts(torch_data.IterableDataset):
             lane, source = lanes[l]
             yield tensors([next(source) for _ in range(self.size)], self.data, self.augment) | dict(lane=l, state=lane.state())
 
-# %% ../../nbs/training/02_stream.ipynb #547a88bd
+# %% ../../nbs/training/02_stream.ipynb #7509adf4
+def ignore_interrupt(worker:int) -> None:
+    "Ctrl-C reaches all processes of a terminal; what to do about it is for the one that trains."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 def loader(
     parts:Parts,
     workers:int, # processes that prepare parts; 0: this one
@@ -188,6 +192,6 @@ def loader(
     if workers:
         processes = multiprocessing.get_context('forkserver')
         processes.set_forkserver_preload(['mrovseg_nb.training.stream'])
-        ahead = dict(prefetch_factor=4, multiprocessing_context=processes)
+        ahead = dict(prefetch_factor=4, multiprocessing_context=processes, worker_init_fn=ignore_interrupt)
     try: yield from torch_data.DataLoader(parts, batch_size=None, num_workers=workers, **ahead)
     except ValueError as e: raise ValueError(str(e).splitlines()[-1].removeprefix('ValueError: ')) from None

@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['Trainer', 'listening', 'Stopped', 'train']
 
-# %% ../../nbs/training/05_trainer.ipynb #0de9d2d0
-import json, math, signal, threading, time, warnings
+# %% ../../nbs/training/05_trainer.ipynb #91279fb8
+import json, math, shutil, signal, threading, time, warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from fastcore.basics import patch
 from accelerate.utils import gather_object, set_seed
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from ..data.records import commit, write_record
@@ -25,32 +25,33 @@ from .recipes import Recipe, rate
 from .step import Stepper, accelerate, seed_part
 from .stream import Parts, TrainingData, loader, training_data
 
-# %% ../../nbs/training/05_trainer.ipynb #b8eac575
+# %% ../../nbs/training/05_trainer.ipynb #c4a20e7b
 class Trainer:
     "A run: what it is made of, and how far it has come"
     def __init__(self,
-        model:nn.Module,        # with `config`, `text` and trained weights; (images, text) -> Output
+        model:nn.Module,        # with `config`, `clip`, `text`; (images, text) -> Output, or scores of pixels
         data:TrainingData,
         recipe:Recipe,
-        folder:Path|None=None,  # of checkpoints and logs
+        out:Path|None=None,     # folder of the run: checkpoints/ and logs/
         log:str|None=None,      # a tracker of Accelerate, like tensorboard
     ):
-        self.accelerator = a = accelerate(recipe, folder, log)
+        self.accelerator = a = accelerate(recipe, out and out/'logs', log)
         if recipe.batch % (pieces := a.num_processes*recipe.accumulate):
             raise ValueError(f'A batch of {recipe.batch} cannot be shared by {a.num_processes} processes in {recipe.accumulate} parts each.')
-        self.model, self.data, self.recipe, self.size, self.folder = model, data, recipe, recipe.batch//pieces, folder
+        self.model, self.data, self.recipe, self.size, self.folder = model, data, recipe, recipe.batch//pieces, out and out/'checkpoints'
         self.stepper = Stepper(a, model, model.text(data.classes), recipe, data.ignore)
         self.done, self.seconds, self.lanes, self.curve = 0, 0., {}, []                  # steps, of all sessions, place in each, one dict a step
-        self.told = False                                                                 # to stop
+        self.told, self.code = False, commit()                                            # to stop; the code that began the run
         self.mean = {n: p.detach().clone() for n, p in trained(model).items()} if recipe.ema else {}
 
-# %% ../../nbs/training/05_trainer.ipynb #5cd3e6d7
+# %% ../../nbs/training/05_trainer.ipynb #2e9a2418
 @patch
 def parts(self:Trainer) -> Iterator[dict]:
     "What this process sees from here on."
     a, r = self.accelerator, self.recipe
     return loader(Parts(self.data, r.augment, self.size, r.lanes, r.seed, a.process_index, a.num_processes, self.done*r.accumulate, self.lanes), r.workers)
 
+# %% ../../nbs/training/05_trainer.ipynb #63a9bffa
 @patch
 def advance(self:Trainer, source:Iterator[dict]) -> dict: # number of the step, its mean losses, the gradient's norm, the rate
     "Take one step."
@@ -62,18 +63,21 @@ def advance(self:Trainer, source:Iterator[dict]) -> dict: # number of the step, 
         self.lanes[part['lane']] = part['state']
         ids += part['ids']
     mean = {k: a.reduce(sum(l[k] for l in losses)/r.accumulate, 'mean').item() for k in losses[0]}
-    if not math.isfinite(mean['total']): raise FloatingPointError(self.complaint(mean['total'], gather_object(ids)))
-    norm = self.stepper.step(self.done)
-    if self.mean: torch._foreach_lerp_(list(self.mean.values()), list(trained(self.model).values()), 1 - r.ema)
+    if not math.isfinite(mean['total']): raise FloatingPointError(self.complaint(f'The loss is {mean["total"]}', gather_object(ids)))
+    try: norm = self.stepper.step(self.done)
+    except FloatingPointError as e: raise FloatingPointError(self.complaint(e, gather_object(ids))) from None
+    with torch.no_grad():
+        for name, p in trained(self.model).items() if self.mean else (): self.mean[name].lerp_(p, 1 - r.ema)
     self.curve.append(mean | dict(norm=norm))
     self.done += 1
     return dict(step=self.done - 1, **mean, norm=norm, rate=rate(self.done - 1, r))
 
+# %% ../../nbs/training/05_trainer.ipynb #8cae29fd
 @patch
-def complaint(self:Trainer, loss:float, ids:list[str]) -> str:
-    "What to say of a loss that is no number."
+def complaint(self:Trainer, what, ids:list[str]) -> str:
+    "What to say of a loss or a gradient that is no number."
     last = checkpoints(self.folder)[-1:] if self.folder else []
-    return (f'The loss is {loss} at step {self.done}, whose pictures were {", ".join(map(str, ids))}; no further step was taken. '
+    return (f'{what} at step {self.done}, whose pictures were {", ".join(map(str, ids))}; no further step was taken. '
             f'The last good checkpoint is {last[0] if last else "none"}.')
 
 @patch
@@ -81,9 +85,10 @@ def summary(self:Trainer, points:int=100) -> list[dict]: # step, mean losses and
     "The learning curve, in at most so many points."
     n = max(1, -(-len(self.curve)//points))
     parts = [self.curve[i:i + n] for i in range(0, len(self.curve), n)]
-    return [dict(step=i*n + len(p)) | {k: round(sum(c[k] for c in p)/len(p), 4) for k in p[0]} for i, p in enumerate(parts)]
+    mean = lambda p, k: sum(c[k] for c in p)/len(p)
+    return [dict(step=i*n + len(p)) | {k: round(mean(p, k), 4) if math.isfinite(mean(p, k)) else None for k in p[0]} for i, p in enumerate(parts)]
 
-# %% ../../nbs/training/05_trainer.ipynb #443db825
+# %% ../../nbs/training/05_trainer.ipynb #215fb5e5
 @patch
 def identity(self:Trainer) -> dict:
     "What makes this run this run."
@@ -99,16 +104,24 @@ def save(self:Trainer, keep:int=2) -> None: # so many checkpoints stay
         moments, param_groups = flat(self.stepper.optimizer.state_dict())
         curve = {k: torch.tensor([c[k] for c in self.curve], dtype=torch.float64) for k in (self.curve or [{}])[0]}
         write_checkpoint(self.folder, self.done, dict(model=trained(self.model), optimizer=moments, mean=self.mean, curve=curve),
-                         dict(identity=self.identity(), lanes=lanes, param_groups=param_groups, seconds=self.seconds,
+                         dict(identity=self.identity(), lanes=lanes, param_groups=param_groups, seconds=self.seconds, code=self.code,
                               scaler=a.scaler.state_dict() if a.scaler else None), keep)
     a.wait_for_everyone()
 
+# %% ../../nbs/training/05_trainer.ipynb #0245a3ac
+@patch
+def discard(self:Trainer, path:Path, why:Exception) -> None:
+    "Pass over a damaged checkpoint, and make room for a whole one."
+    warnings.warn(f'{why} It is passed over.')
+    if self.accelerator.is_main_process: shutil.rmtree(path)
+
+# %% ../../nbs/training/05_trainer.ipynb #28899b94
 @patch
 def restore(self:Trainer) -> bool: # whether there was one
     "Go back to the newest checkpoint that is whole."
     for path in reversed(checkpoints(self.folder)):
         try: tensors, state = read_checkpoint(path)
-        except ValueError as e: warnings.warn(f'{e} The one before it is used.'); continue
+        except ValueError as e: self.discard(path, e); continue
         if other := differences(state['identity'], json.loads(json.dumps(self.identity()))):
             raise ValueError(f'{path} is of another run, whose {"; ".join(other)}: resume with the same settings, or train in another folder.')
         with torch.no_grad():
@@ -116,7 +129,9 @@ def restore(self:Trainer) -> bool: # whether there was one
             for name, p in self.mean.items(): p.copy_(tensors['mean'][name])
         self.stepper.optimizer.load_state_dict(nested(tensors['optimizer'], state['param_groups']))
         if self.accelerator.scaler: self.accelerator.scaler.load_state_dict(state['scaler'])
-        self.done, self.seconds, self.lanes = state['step'], state['seconds'], {int(k): v for k, v in state['lanes'].items()}
+        self.done, self.seconds, self.code = state['step'], state['seconds'], state['code']
+        a = self.accelerator
+        self.lanes = {int(k): v for k, v in state['lanes'].items() if int(k) % a.num_processes == a.process_index}   # its own, as `save` expects
         self.curve = [dict(zip(tensors['curve'], row)) for row in zip(*(t.tolist() for t in tensors['curve'].values()))]
         return True
     return False
@@ -142,10 +157,11 @@ class Stopped(SystemExit):
     def __init__(self, why:str): super().__init__(0); self.why = why
     def __str__(self): return self.why
 
-# %% ../../nbs/training/05_trainer.ipynb #fd4e0c7d
+# %% ../../nbs/training/05_trainer.ipynb #3e0df19a
 @patch
 def steps(self:Trainer, every:int=500, keep:int=2, progress:bool=True) -> Iterator[dict]: # after each step: as `advance`
     "All steps that are left, with checkpoints every so often if there is a folder for them."
+    if every < 1: raise ValueError(f'Checkpoints come every so many steps, at least 1, not {every}.')
     a, source, start, before = self.accelerator, self.parts(), time.time(), self.seconds
     bar = tqdm(total=self.recipe.steps, initial=self.done, disable=not (progress and a.is_main_process), desc='train', unit='step')
     with bar, listening(self):
@@ -162,7 +178,7 @@ def steps(self:Trainer, every:int=500, keep:int=2, progress:bool=True) -> Iterat
                 if a.is_main_process: tqdm.write(why)
                 raise Stopped(why)
 
-# %% ../../nbs/training/05_trainer.ipynb #80703e5a
+# %% ../../nbs/training/05_trainer.ipynb #b126d33e
 def train(
     config,                      # of a method, like MROVSegConfig
     recipe:Recipe=Recipe(),
@@ -175,17 +191,18 @@ def train(
     progress:bool=True,          # show a bar
 ) -> nn.Module:                  # trained, in evaluation mode
     "Train a model by a recipe."
-    code, out = commit(), out and Path(out).expanduser()
-    folder = out/'checkpoints' if out else None
-    if folder and checkpoints(folder) and not resume: raise ValueError(f'{out} holds a run already: resume it, or train in another folder.')
+    out = out and Path(out).expanduser()
+    if config.crop != recipe.augment.crop: raise ValueError(f'The model is made for pictures of {config.crop} pixels, the recipe cuts {recipe.augment.crop}: make them equal.')
+    if out and checkpoints(out/'checkpoints') and not resume: raise ValueError(f'{out} holds a run already: resume it, or train in another folder.')
     set_seed(recipe.seed)
-    trainer = Trainer(config.build(), data or training_data(recipe.data, recipe.augment.crop), recipe, folder, log)
-    if folder and resume: trainer.restore()
+    trainer = Trainer(config.build(), data or training_data(recipe.data, recipe.augment.crop), recipe, out, log)
+    if out and resume: trainer.restore()
     for _ in trainer.steps(every, keep, progress): pass
-    return trainer.finish(out, code)
+    return trainer.finish(out)
 
+# %% ../../nbs/training/05_trainer.ipynb #0d82f98a
 @patch
-def finish(self:Trainer, out:Path|None, code:str) -> nn.Module:
+def finish(self:Trainer, out:Path|None) -> nn.Module:
     "Put the mean of the weights in their place, if one was kept; write the model and its record."
     a, model = self.accelerator, self.stepper.release()
     for tracker in a.trackers: tracker.finish()
@@ -195,6 +212,6 @@ def finish(self:Trainer, out:Path|None, code:str) -> nn.Module:
     if out and a.is_main_process:
         model._save_pretrained(out)
         write_record(out/'record', config=asdict(model.config), recipe=asdict(self.recipe), seed=self.recipe.seed, steps=self.done,
-                     seconds=round(self.seconds), processes=a.num_processes, threads=torch.get_num_threads(), commit=code, curve=self.summary())
+                     seconds=round(self.seconds), processes=a.num_processes, threads=torch.get_num_threads(), commit=self.code, curve=self.summary())
     a.wait_for_everyone()
     return model.eval()
