@@ -48,14 +48,14 @@ def keep_embeddings(
         out[name] = dict(xy=tsne(X).round(2).tolist(), classes=classes.tolist(), separation=round(separation(X, classes), 5))
     return out
 
-# %% ../../nbs/app/04_kept.ipynb #7935efa0
+# %% ../../nbs/app/04_kept.ipynb #9155e8a6
 def keep_attention(
     models:dict[str, MROVSeg], # of the table of attention masks
     number:int=2,              # of the validation scene
 ) -> dict[str, str]:           # row -> address of a picture
     "Where the queries of each model look (paper Fig. 4)."
     image = split_scene('val', number).image
-    return {name: data_url(np.asarray(draw(attention_maps(m, image, parse_classes(CLASSES)))), 'jpeg') for name, m in models.items()}
+    return {name: data_url(np.asarray(draw(attention_maps(m, image, parse_classes(CLASSES), 3), 112)), 'jpeg') for name, m in models.items()}
 
 # %% ../../nbs/app/04_kept.ipynb #913e39e2
 def keep_figures() -> None:
