@@ -727,6 +727,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'mrovseg_nb/training/stream.py'),
                                             'mrovseg_nb.training.stream.loader': ( 'training/stream.html#loader',
                                                                                    'mrovseg_nb/training/stream.py'),
+                                            'mrovseg_nb.training.stream.numbered': ( 'training/stream.html#numbered',
+                                                                                     'mrovseg_nb/training/stream.py'),
                                             'mrovseg_nb.training.stream.prepare': ( 'training/stream.html#prepare',
                                                                                     'mrovseg_nb/training/stream.py'),
                                             'mrovseg_nb.training.stream.taught_table': ( 'training/stream.html#taught_table',
