@@ -49,7 +49,7 @@ def run_recipes(a:argparse.Namespace):
     from mrovseg_nb.training.recipes import RECIPES, describe
     print("\n\n".join(describe(name) for name in ([a.name] if a.name else RECIPES)))
 
-# %% ../../nbs/app/06_cli.ipynb #df710bd8
+# %% ../../nbs/app/06_cli.ipynb #2c78adbc
 def run_train(a:argparse.Namespace):
     from mrovseg_nb.training.recipes import describe, plan
     from mrovseg_nb.training.trainer import train
@@ -62,11 +62,11 @@ def run_train(a:argparse.Namespace):
     if recipe.data == "terrarium": run_evaluate(argparse.Namespace(model=out, benchmark="terrarium", scenes=256))
 
 def run_ablate(a:argparse.Namespace):
-    from mrovseg_nb.app.kept import keep_figures
     from mrovseg_nb.evaluation.ablation import TABLES, listed
-    from mrovseg_nb.evaluation.runs import ablate
     if a.list: print(*listed(a.recipe), sep="\n")
     elif a.all or a.table:
+        from mrovseg_nb.app.kept import keep_figures
+        from mrovseg_nb.evaluation.runs import ablate
         ablate(a.table or tuple(TABLES), a.recipe, a.jobs)
         keep_figures()
     else: raise ValueError("say which: --list, --table 5, or --all")

@@ -6,7 +6,7 @@
 __all__ = ['BENCHMARKS', 'DEFAULT', 'TABLES', 'PARTS', 'METRICS', 'Row', 'Table', 'weights_of', 'key', 'Run', 'runs',
            'folder_of_records', 'filled', 'recorded', 'value', 'filled_row', 'filled_table', 'listed', 'agreement']
 
-# %% ../../nbs/evaluation/06_ablation.ipynb #db7d28d5
+# %% ../../nbs/evaluation/06_ablation.ipynb #09374fb0
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +20,7 @@ from scipy.stats import kendalltau
 
 from ..data.shipped import shipped
 from ..model.mrovseg import MROVSegConfig, configure, preset
+from ..training.checkpoints import digest
 from ..training.recipes import Recipe, recipe as recipe_of
 
 # %% ../../nbs/evaluation/06_ablation.ipynb #12237b21
@@ -89,14 +90,14 @@ TABLES |= {
         Row('single', dict(attention='single')), Row('shared by both resolutions', dict(attention='shared')), Row('decoupled', {})), 3),
 }
 
-# %% ../../nbs/evaluation/06_ablation.ipynb #5b8afe7a
+# %% ../../nbs/evaluation/06_ablation.ipynb #99b25ee6
 PARTS = dict(data=1, model=1, training=1, evaluation=1) # versions of what these folders compute
 
 @cache
 def weights_of(clip:str, pretrained:str|None) -> str:
     "A digest of CLIP's weights if they ship, else their name."
     if pretrained != 'terrarium': return str(pretrained)
-    return sha256(shipped('models', f'clip-{clip}', 'model.safetensors').read_bytes()).hexdigest()[:12]
+    return digest(shipped('models', f'clip-{clip}', 'model.safetensors'))[:12]
 
 def key(
     config:dict,            # of the model

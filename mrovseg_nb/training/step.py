@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['groups', 'seed_part', 'attention_kernels', 'accelerate', 'Stepper']
 
-# %% ../../nbs/training/03_step.ipynb #eadcaa6b
+# %% ../../nbs/training/03_step.ipynb #03883250
 from contextlib import nullcontext
 from dataclasses import asdict
 from math import isfinite
@@ -19,10 +19,11 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..model.mrovseg import trained
 from .losses import loss_of
 from .recipes import Recipe, rate
 
-# %% ../../nbs/training/03_step.ipynb #a66bd8a8
+# %% ../../nbs/training/03_step.ipynb #8387212f
 def groups(
     model:nn.Module,
     weight_decay:float,
@@ -30,7 +31,7 @@ def groups(
 ) -> list[dict]:                   # two groups for an optimizer
     "The trained weights, those with and those without decay (SAN)."
     no_decay = lambda n, p: p.ndim < 2 or any(w in n for w in exempt)
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    named = trained(model).items()
     return [dict(params=[p for n, p in named if not no_decay(n, p)], weight_decay=weight_decay),
             dict(params=[p for n, p in named if no_decay(n, p)], weight_decay=0.)]
 

@@ -65,7 +65,7 @@ def fingerprint(self:TrainingData) -> str: # 64 hexadecimal digits
     table = None if self.table is None else self.table.tolist()
     return sha256(json.dumps([self.classes.synonyms, self.ignore, table, self.things, size, first]).encode()).hexdigest()
 
-# %% ../../nbs/training/02_stream.ipynb #024f6665
+# %% ../../nbs/training/02_stream.ipynb #2e136ed8
 def check_labels(
     labels:np.ndarray, # (H, W)
     n:int,             # how many there may be: 0 to n-1
@@ -78,6 +78,7 @@ def check_labels(
     if (wrong := wrong[wrong != ignore] if ignore is not None else wrong).size:
         raise ValueError(f'{name} has the label {wrong[0]}, but there are {n} {of}{"" if ignore is None else f" and {ignore} for none"}.')
 
+# %% ../../nbs/training/02_stream.ipynb #4c1e76be
 def numbered(
     labels:np.ndarray, # (H, W)
     instances,         # (H, W) numbers of objects, an array or a picture
