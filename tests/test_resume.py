@@ -1,4 +1,4 @@
-"""A run that is killed with SIGKILL at random moments, saving included, and resumed ends with the weights of one that was not.
+"""A run that is killed with SIGKILL at random moments, half of them inside a save, and resumed ends with the weights of one that was not.
 
     python -m unittest tests.test_resume     # 3 kills, as in CI
     python tests/test_resume.py 20           # 20 runs, each killed once or twice; writes data/results/resume.json
@@ -35,19 +35,23 @@ def finish(folder):
     if process.wait(300): raise RuntimeError(Path(folder).with_suffix('.log').read_text())
     return weights(folder)
 
+def newest(folder): return int(saved(folder)[-1].name[5:]) if saved(folder) else 0
+
+def writing(folder): return list((folder/'checkpoints').glob('.writing-*'))
+
 def kill_and_resume(folder, rng, kills):
-    "Kill `kills` times, each after a random number of further checkpoints and a random part of a step; then let it end."
+    "Kill `kills` times, every other time inside a save, each after some further checkpoints; then let it end."
     said = []
     while len(said) < kills:
-        process, before = start(folder), len(list(saved(folder))) and int(saved(folder)[-1].name[5:])
-        goal, deadline = before + rng.randrange(0, 3), time.time() + 120
-        while (not saved(folder) and goal) or (saved(folder) and int(saved(folder)[-1].name[5:]) < goal):
+        process, aimed, deadline = start(folder), len(said) % 2 == 0, time.time() + 120
+        goal = newest(folder) + rng.randrange(0, 3)
+        while newest(folder) < goal or aimed and not writing(folder):
             if process.poll() is not None or time.time() > deadline: break
-            time.sleep(0.002)
-        time.sleep(rng.random()*(3 if goal == before else 0.25))
+            time.sleep(0.0005 if aimed else 0.002)
+        time.sleep(rng.random()*(0.02 if aimed else 0.25 if newest(folder) else 3))
         if process.poll() is not None: break                                # it was done before the kill
         os.killpg(process.pid, signal.SIGKILL); process.wait()
-        said.append(dict(step=int(saved(folder)[-1].name[5:]) if saved(folder) else 0, while_saving=bool(list((folder/'checkpoints').glob('.writing-*')))))
+        said.append(dict(step=newest(folder), while_saving=bool(writing(folder))))
     return said, finish(folder)
 
 class Resume(unittest.TestCase):
@@ -56,6 +60,7 @@ class Resume(unittest.TestCase):
             whole = finish(Path(tmp)/'whole')
             said, killed = kill_and_resume(Path(tmp)/'killed', random.Random(int(os.environ.get('SEED', 0))), 3)
             self.assertEqual(len(said), 3, said)
+            self.assertTrue(any(kill['while_saving'] for kill in said), said)
             self.assertEqual(killed, whole, said)
 
     def test_told_to_stop(self):
@@ -84,10 +89,10 @@ def record(runs):
             said, killed = kill_and_resume(Path(tmp)/f'run{i}', rng, rng.randrange(1, 3))
             outcome.append(dict(kills=said, identical=killed == whole))
             print(i, outcome[-1], flush=True)
-    good = sum(o['identical'] and bool(o['kills']) for o in outcome)
-    write_record(Path(__file__).parents[1]/'data'/'results'/'resume', what='runs killed by SIGKILL at random moments and resumed; are the weights those of a run that was not killed?',
-                 steps=STEPS, runs=outcome, identical=good, seconds=round(time.time() - t))
-    print(f'{good} of {runs} runs ended with the weights of the run that was not killed')
+    good, inside = sum(o['identical'] and bool(o['kills']) for o in outcome), sum(k['while_saving'] for o in outcome for k in o['kills'])
+    write_record(Path(__file__).parents[1]/'data'/'results'/'resume', what='runs killed by SIGKILL at random moments, every other one inside a save, and resumed; are the weights those of a run that was not killed?',
+                 steps=STEPS, runs=outcome, identical=good, kills=sum(len(o['kills']) for o in outcome), kills_while_saving=inside, seconds=round(time.time() - t))
+    print(f'{good} of {runs} runs ended with the weights of the run that was not killed; {inside} kills fell into a save')
 
 if __name__ == '__main__':
     if sys.argv[1] == 'train': train_here(sys.argv[2])
