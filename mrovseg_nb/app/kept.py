@@ -20,7 +20,7 @@ from ..evaluation.diagnostics import attention_maps, draw, query_embeddings, sep
 from ..evaluation.runs import folder_of
 from ..model.mrovseg import MROVSeg, load_model
 
-# %% ../../nbs/app/04_kept.ipynb #34ec8561
+# %% ../../nbs/app/04_kept.ipynb #c67cc945
 def first_models(name:str) -> dict[str, MROVSeg]: # row -> model; rows whose weights are not on this machine are left out
     "The models of a table's first seeds."
     folders = {row.name: folder_of(runs(row, 1)[0]) for row in TABLES[name].rows}
@@ -35,7 +35,8 @@ def keep_pictures(
     maps = dict(truth=s.labels.astype(int)) | {f'{m.config.p:g}': m.predict([s.image], words)[0].argmax(0) for m in models.values()}
     order = list(dict.fromkeys(k for labels in maps.values() for k, _ in present(labels)))
     colours = np.full((len(CLASSES), 3), 128); colours[order] = palette(len(order))
-    return dict(picture=data_url(s.image, 'jpeg')) | {k: data_url(overlay(s.image, labels, colours, 0.6), 'jpeg') for k, labels in maps.items()}
+    drawn = {k: overlay(s.image, labels, colours, 0.6) for k, labels in maps.items()}
+    return {k: data_url(image, 'jpeg') for k, image in (dict(picture=s.image) | drawn).items()}
 
 def keep_embeddings(
     models:dict[str, MROVSeg], # of the table of attention masks
@@ -48,19 +49,20 @@ def keep_embeddings(
         out[name] = dict(xy=tsne(X).round(2).tolist(), classes=classes.tolist(), separation=round(separation(X, classes), 5))
     return out
 
-# %% ../../nbs/app/04_kept.ipynb #9155e8a6
+# %% ../../nbs/app/04_kept.ipynb #5995afbd
 def keep_attention(
     models:dict[str, MROVSeg], # of the table of attention masks
     number:int=2,              # of the validation scene
 ) -> dict[str, str]:           # row -> address of a picture
     "Where the queries of each model look (paper Fig. 4)."
-    image = split_scene('val', number).image
-    return {name: data_url(np.asarray(draw(attention_maps(m, image, parse_classes(CLASSES), 3), 112)), 'jpeg') for name, m in models.items()}
+    image, words = split_scene('val', number).image, parse_classes(CLASSES)
+    return {name: data_url(np.asarray(draw(attention_maps(m, image, words, 3), 112)), 'jpeg') for name, m in models.items()}
 
-# %% ../../nbs/app/04_kept.ipynb #913e39e2
+# %% ../../nbs/app/04_kept.ipynb #5353516e
 def keep_figures() -> None:
     "Make those for which all rows were trained on this machine; the others stay as they are."
-    for name, keep, number in (('pictures', keep_pictures, '3'), ('embeddings', keep_embeddings, 'masks'), ('attention', keep_attention, 'masks')):
+    figures = ('pictures', keep_pictures, '3'), ('embeddings', keep_embeddings, 'masks'), ('attention', keep_attention, 'masks')
+    for name, keep, number in figures:
         if len(models := first_models(number)) == len(TABLES[number].rows): write_record(folder_of_records()/name, **{name: keep(models)})
 
 # %% ../../nbs/app/04_kept.ipynb #468f5e52

@@ -61,7 +61,7 @@ def stretched(
     if ran.sum() < 2 or not np.ptp(h) or not np.ptp(P[ran]): return P
     return (h.min() + (P - P[ran].min())*np.ptp(h)/np.ptp(P[ran])).round(2)
 
-# %% ../../nbs/app/05_plots.ipynb #11c87e0a
+# %% ../../nbs/app/05_plots.ipynb #c14630cd
 NAMES = dict(
     all='mIoU', base='mIoU of base classes', novel='mIoU of novel classes', unseen='mIoU of unseen classes', stuff='mIoU of stuff',
     small='mIoU of small objects', boundary='boundary IoU', pq='PQ', true_masks='mIoU with true masks', true_names='mIoU with true names')
@@ -74,7 +74,7 @@ def number(row:dict, metric:str, errors:bool=True) -> str: # of `filled_row`
 def caption(row:dict, metrics:Sequence[str], errors:bool=True) -> str:
     "The line over a row's bars."
     n = len(row['records'])
-    some = f' ({n} seed{"s"*(n > 1)})' if n and not row['done'] else ''
+    some = f' ({n} seed{"s"*(n > 1)})' if n and errors and not row['done'] else ''
     paper = f'  <span style="color:{RED}">▲ {np.mean(row["paper"]):.1f}</span>' if row['paper'] else ''
     return f'{row["name"]}  <b>{" | ".join(dict.fromkeys(number(row, m, errors) for m in metrics))}</b>{some}{paper}'
 
@@ -114,14 +114,14 @@ def triangles(rows:list[dict], metric:str) -> go.Scatter:
     return go.Scatter(x=x.tolist(), y=[i + 0.4 for i in known], mode='markers', marker=dict(symbol='triangle-up', size=11, color=RED),
                       hovertext=text, name='paper: mean of its 5 benchmarks, stretched', legendgroup='paper')
 
-# %% ../../nbs/app/05_plots.ipynb #757e0057
+# %% ../../nbs/app/05_plots.ipynb #b87ac7d3
 def panel(
     rows:list[dict],       # of `filled_table`
     metrics:Sequence[str], # of METRICS
     errors:bool=True,      # standard errors as text too
 ) -> list:                 # traces
     "Bars, triangles and text of a table."
-    width, captions = 0.42/len(metrics), [caption(r, metrics, errors) for r in rows]
+    width, captions = 0.42/len(metrics), ['\u00a0' + caption(r, metrics, errors) for r in rows]
     text = go.Scatter(x=[0]*len(rows), y=[i - 0.27 for i in range(len(rows))], text=captions, mode='text', textposition='middle right',
                       hoverinfo='skip', showlegend=False, cliponaxis=False)
     paper = [triangles(rows, metrics[0])] if any(r['paper'] for r in rows) else []
@@ -163,7 +163,7 @@ def plot_table(
     height = 150 + (36 + 10*len(metrics))*len(rows)
     return dressed(go.Figure(panel(rows, metrics)), heading(str(name)), verdict(rows, metrics[0]), height, **look)
 
-# %% ../../nbs/app/05_plots.ipynb #d726666a
+# %% ../../nbs/app/05_plots.ipynb #aaf38672
 def titled(name:str, rows:list[dict], metric:str) -> str:
     "The title of a small panel."
     a = agreement(rows, metric)
@@ -193,7 +193,7 @@ def plot_tables(
                                          x=fig.get_subplot(i, j).xaxis.domain[0])
     fig.update_xaxes(matches='x', rangemode='tozero')
     title = f'{NAMES[metric]} in percent, beside the order of the paper'
-    return dressed(fig, title, '', height, legend=BELOW, barmode='overlay', margin=dict(l=10, r=10))
+    return dressed(fig, title, '', height, legend=BELOW, barmode='overlay', margin=dict(l=10, r=40))
 
 # %% ../../nbs/app/05_plots.ipynb #daad27e8
 def every_row(records:dict) -> list[tuple[str, dict]]: # group, row as `filled_row`
@@ -212,7 +212,7 @@ def grouped(rows:list[tuple[str, dict]]) -> Iterator[tuple[str, str, list[dict]]
     names = [g for g in dict.fromkeys(g for g, _ in rows) if g != 'MROVSeg']
     for name, colour in [*zip(names, OKABE_ITO*len(names)), ('MROVSeg', INK)]: yield name, colour, [r for g, r in rows if g == name]
 
-# %% ../../nbs/app/05_plots.ipynb #883cf70c
+# %% ../../nbs/app/05_plots.ipynb #9f2b9ab0
 COSTS = dict(gflops=('GFLOPs of a picture', 1), seconds=('milliseconds of a picture, one thread', 1000))    # key, label, unit
 
 def spent(row:dict, key:str) -> float: # four digits
@@ -232,14 +232,15 @@ def bill(row:dict, metric:str) -> str:
     return seeds(row, metric) + ''.join(f'<br>{spent(row, k):.3g} {label}' for k, (label, _) in COSTS.items())
 
 def named_front(rows:list[dict], metric:str, key:str) -> go.Scatter:
-    "The names of the front, on the side where there is room."
+    "The names of the front, on the side where there is room; of names within two points, the best."
     price = [spent(r, key) for r in rows]
     best = [rows[i] for i in front(price, [r['mean'][metric] for r in rows])]
+    best = [r for r in best if not any(0 < b['mean'][metric] - r['mean'][metric] < 2 for b in best)]
     side = ['middle left' if 2*spent(r, key) > min(price) + max(price) else 'middle right' for r in best]
-    return points(best, metric, key, mode='markers+text', marker=dict(size=14, opacity=0), text=[r['name'] for r in best], textposition=side,
-                  hoverinfo='skip', showlegend=False)
+    look = dict(mode='markers+text', marker=dict(size=14, opacity=0), textposition=side, hoverinfo='skip', showlegend=False)
+    return points(best, metric, key, text=[r['name'] for r in best], **look)
 
-# %% ../../nbs/app/05_plots.ipynb #a5e9d092
+# %% ../../nbs/app/05_plots.ipynb #2a9f23d7
 def plot_cost(
     metric:str='all',       # of METRICS
     records:dict|None=None, # of `recorded`
@@ -254,7 +255,8 @@ def plot_cost(
             fig.add_trace(points(part, metric, key, name=name, legendgroup=name, showlegend=j == 1, **look), 1, j)
         fig.add_trace(named_front([r for _, r in rows], metric, key), 1, j)
         fig.update_xaxes(title=label, col=j)
-    return dressed(fig, f'{NAMES[metric]} against cost', 'named: what nothing beats at its price', 460, yaxis_title='%', margin_t=80)
+    subtitle = 'named: what nothing beats at its price, if there is room'
+    return dressed(fig, f'{NAMES[metric]} against cost', subtitle, 460, yaxis_title='%', margin_t=80)
 
 # %% ../../nbs/app/05_plots.ipynb #e0e7be10
 LOSSES = dict(total='loss', classes='loss of names: cross-entropy', masks='loss of masks: binary cross-entropy', dice='loss of masks: dice')
@@ -415,7 +417,7 @@ def plot_alignment(
             fig.add_trace(line(layers, samples, label, colour, legendgroup=label, showlegend=k == 0), 1, k + 1)
     return dressed(fig.update_xaxes(title='layer of CLIP', type='category'), 'The two resolutions', '', 420, margin_t=80)
 
-# %% ../../nbs/app/05_plots.ipynb #bff92a7f
+# %% ../../nbs/app/05_plots.ipynb #004810fa
 SYMBOLS = dict(base='circle', novel='diamond', unseen='cross', stuff='square')
 
 def plot_embeddings(
@@ -431,5 +433,5 @@ def plot_embeddings(
             look = dict(symbol=symbol, size=8, color=[colours[c] for c in k], line=dict(width=0.5, color=INK))
             text = dict(text=[CLASSES[c] for c in k], hovertemplate=f'%{{text}} ({tier})<extra></extra>')
             fig.add_scatter(x=x, y=y, mode='markers', marker=look, name=tier, legendgroup=tier, showlegend=j == 1, row=1, col=j, **text)
-    bare = dict(showticklabels=False, showgrid=False, zeroline=False)
+    bare = dict(showticklabels=False, showgrid=False, zeroline=False, showline=True, mirror=True, linecolor=FAINT)
     return dressed(fig.update_xaxes(bare).update_yaxes(bare), 'Fig. 9: query embeddings', '', 520, legend=BELOW, margin_t=80)

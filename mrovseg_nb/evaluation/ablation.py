@@ -175,7 +175,7 @@ def filled_row(
                 mean={m: float(v.mean()) if len(v) else None for m, v in values.items()},
                 error={m: float(v.std(ddof=1)/len(v)**0.5) if len(v) > 1 else None for m, v in values.items()})
 
-# %% ../../nbs/evaluation/06_ablation.ipynb #260a30ac
+# %% ../../nbs/evaluation/06_ablation.ipynb #bfb574cf
 def filled_table(
     number:str,           # of TABLES
     recipe:str='ablation',
@@ -192,8 +192,10 @@ def listed(recipe:str='ablation') -> Iterator[str]: # ends in "done" or "not run
     for number in TABLES:
         for row in filled_table(number, recipe, records):
             there, n = len(row['records']), TABLES[number].seeds
-            numbers = '  '.join(f'{m} {row["mean"][m]:5.1f}' + (f' ± {row["error"][m]:.1f}' if there > 1 else '      ') for m in ('all', 'base', 'novel')) if there else ''
-            yield f'{number:5}  {row["name"]:32}  {there} of {n} seeds  {numbers:50}  {"done" if row["done"] else "not run"}'
+            error = lambda m: f' ± {row["error"][m]:.1f}' if there > 1 else '      '
+            numbers = '  '.join(f'{m} {row["mean"][m]:5.1f}{error(m)}' for m in ('all', 'base', 'novel')) if there else ''
+            state = 'done' if row['done'] else 'part not run' if there else 'not run'
+            yield f'{number:5}  {row["name"]:32}  {there} of {n} seeds  {numbers:50}  {state}'
 
 # %% ../../nbs/evaluation/06_ablation.ipynb #38716840
 def agreement(

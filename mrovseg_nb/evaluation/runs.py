@@ -105,7 +105,7 @@ def do(
         shutil.rmtree(folder/'checkpoints')
     return path
 
-# %% ../../nbs/evaluation/07_runs.ipynb #653c52c8
+# %% ../../nbs/evaluation/07_runs.ipynb #1ce90872
 def missing(
     numbers:Sequence[str]=tuple(TABLES),
     recipe:str='ablation',
@@ -113,9 +113,10 @@ def missing(
     "Runs without a record, first seeds first, each once."
     records, todo = recorded(), {}
     for seed in range(max(TABLES[n].seeds for n in numbers)):
-        for n in numbers:
+        for n in (n for n in numbers if seed < TABLES[n].seeds):
             for row in TABLES[n].rows:
-                if seed < TABLES[n].seeds and (run := runs(row, seed + 1, recipe)[seed]).key not in records: todo.setdefault(run.key, (run, slug(row.changes)))
+                run = runs(row, seed + 1, recipe)[seed]
+                if run.key not in records: todo.setdefault(run.key, (run, slug(row.changes)))
     return list(todo.values())
 
 def slug(changes:dict) -> str:
@@ -123,7 +124,7 @@ def slug(changes:dict) -> str:
     text = lambda v: '-'.join(map(str, v)) or 'none' if isinstance(v, (tuple, list)) else str(v)
     return '.'.join(f'{k}={text(v)}' for k, v in changes.items()) or 'default'
 
-# %% ../../nbs/evaluation/07_runs.ipynb #3b9668bb
+# %% ../../nbs/evaluation/07_runs.ipynb #63a43826
 def clock(path:Path) -> None: # of a record
     "Time a recorded row with nothing beside it."
     r = json.loads(path.read_text())
@@ -136,13 +137,15 @@ def one(run:Run, name:str) -> Path:
     torch.set_num_threads(1)
     return do(run, name)
 
+# %% ../../nbs/evaluation/07_runs.ipynb #29e1e077
 def ablate(
     numbers:Sequence[str]=tuple(TABLES), # which tables
     recipe:str='ablation',
     jobs:int=2,                          # runs at a time
 ) -> None:
     "Do what is missing, and say so."
-    if unknown := [n for n in numbers if n not in TABLES]: raise ValueError(f'There is no table {unknown[0]!r}: choose from {", ".join(TABLES)}.')
+    if unknown := [n for n in numbers if n not in TABLES]:
+        raise ValueError(f'There is no table {unknown[0]!r}: choose from {", ".join(TABLES)}.')
     r, todo, done, failed = recipe_of(recipe), missing(numbers, recipe), [], []
     training_data(r.data, r.augment.crop)                                                       # says so if there are none
     pool = ProcessPoolExecutor(jobs, mp_context=get_context('spawn'))
@@ -151,8 +154,9 @@ def ablate(
         for future in tqdm(as_completed(futures), total=len(todo), unit='run', desc='ablate'):
             run, name = futures[future]
             try: done.append(future.result()); tqdm.write(str(done[-1]))
-            except (Exception, SystemExit) as e: failed.append(f'{name}, seed {run.recipe.seed}: {type(e).__name__} {e}'); tqdm.write(failed[-1])
-    finally: pool.shutdown(cancel_futures=True)                                                 # after a mistake, or Ctrl-C: what waits is not begun
+            except (Exception, SystemExit) as e:
+                failed.append(f'{name}, seed {run.recipe.seed}: {type(e).__name__} {e}'); tqdm.write(failed[-1])
+    finally: pool.shutdown(cancel_futures=True)                                     # after a mistake, or Ctrl-C: what waits is not begun
     torch.set_num_threads(1)
     for path in tqdm(done, unit='run', desc='clock'): clock(path)
     if failed: raise ValueError(f'{len(failed)} of {len(todo)} runs failed or were stopped; the first was {failed[0]}.')

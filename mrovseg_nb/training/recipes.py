@@ -17,10 +17,11 @@ from ..data.transforms import NONE, SAN, Augment
 from ..model.mrovseg import MROVSegConfig, preset
 from .losses import LossWeights
 
-# %% ../../nbs/training/01_recipes.ipynb #b0c7abb7
+# %% ../../nbs/training/01_recipes.ipynb #149f268a
 LEAST = (dict.fromkeys(('steps', 'batch', 'accumulate', 'lanes', 'loss.points'), 1) |
          dict.fromkeys(('workers', 'warmup', 'lr', 'clip_norm', 'weight_decay', 'ema'), 0))
 
+# %% ../../nbs/training/01_recipes.ipynb #4eec5ecb
 @dataclass(frozen=True)
 class Recipe:
     "A training run; with its model and its data it gives the same weights every time"
@@ -123,10 +124,11 @@ def override(
         (parts.setdefault(part, {}) if part else own)[field] = value
     return replace(record, **own, **{part: replace(getattr(record, part), **changes) for part, changes in parts.items()})
 
-# %% ../../nbs/training/01_recipes.ipynb #ce798efe
+# %% ../../nbs/training/01_recipes.ipynb #fd8fe70b
 _small = dict.fromkeys(('batch', 'accumulate', 'lr', 'warmup', 'weight_decay', 'clip_norm', 'precision', 'seed'), 'chosen here') | {
     'model': 'the paper in small, on the small CLIP', 'data': 'the embedded world', 'steps': 'chosen here: 80,000 scenes',
-    'augment': 'chosen here: no scene comes twice, so none is varied', 'lanes': 'chosen here: for 1, 2 or 4 readers',
+    'augment': 'chosen here: no scene comes twice, so none is varied', 'augment.crop': 'the size of its pictures',
+    'augment.longest': 'nothing is scaled', 'augment.pad': 'nothing is filled up', 'augment.ignore': 'the data', 'lanes': 'chosen here: for 1, 2 or 4 readers',
     'workers': 'chosen here: one core draws, one learns', 'loss.points': 'chosen here: a mask has 9,216 pixels',
     'power': 'SAN', 'ema': 'SAN has none', 'loss': 'SAN, MAFT+, EBSeg'}
 _coco = dict.fromkeys(('augment', 'steps', 'batch', 'lr', 'warmup', 'power', 'weight_decay', 'clip_norm'), 'SAN') | {
@@ -136,7 +138,7 @@ _coco = dict.fromkeys(('augment', 'steps', 'batch', 'lr', 'warmup', 'power', 'we
     'loss': 'SAN, MAFT+, EBSeg'}
 SOURCES = {
     'terrarium': _small,
-    'ablation': _small | {'steps': 'chosen here: a row in at most 5 minutes', 'batch': 'chosen here: 4 learned more than 8 or 16',
+    'ablation': _small | {'steps': 'chosen here: a row in a few minutes', 'batch': 'chosen here: 4 learned more than 8 or 16',
                           'workers': 'chosen here: one core a row'},
     'coco-stuff-vit-b': _coco,
     'coco-stuff-vit-l': _coco | {'model': 'paper 4.1: CLIP ViT-L/14', 'augment.longest': 'SAN: four crops',

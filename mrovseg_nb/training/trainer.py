@@ -25,7 +25,7 @@ from .recipes import Recipe, rate
 from .step import Stepper, accelerate, seed_part
 from .stream import Parts, TrainingData, loader, training_data
 
-# %% ../../nbs/training/05_trainer.ipynb #5ab97185
+# %% ../../nbs/training/05_trainer.ipynb #b431cbb5
 class Trainer:
     "A run: what it is made of, and how far it has come"
     def __init__(self,
@@ -37,20 +37,23 @@ class Trainer:
     ):
         self.accelerator = a = accelerate(recipe, out and out/'logs', log)
         if recipe.batch % (pieces := a.num_processes*recipe.accumulate):
-            raise ValueError(f'A batch of {recipe.batch} cannot be shared by {a.num_processes} processes in {recipe.accumulate} parts each.')
+            shares = f'{a.num_processes} processes in {recipe.accumulate} parts each'
+            raise ValueError(f'A batch of {recipe.batch} cannot be shared by {shares}.')
         self.model, self.data, self.recipe, self.size, self.folder = model, data, recipe, recipe.batch//pieces, out and out/'checkpoints'
         self.identity = identity(model, data, recipe, self.size) if out else None         # what its checkpoints must agree with
         self.stepper = Stepper(a, model, model.text(data.classes), recipe, data.ignore)
-        self.done, self.seconds, self.lanes, self.curve = 0, 0., {}, []                  # steps, of all sessions, place in each, one dict a step
+        self.done, self.seconds = 0, 0.                                                   # steps; of all sessions
+        self.lanes, self.curve = {}, []                                                   # place in each; one dict a step
         self.told, self.code = False, commit()                                            # to stop; the code that began the run
         self.mean = {n: p.detach().clone() for n, p in trained(model).items()} if recipe.ema else {}
 
-# %% ../../nbs/training/05_trainer.ipynb #2e9a2418
+# %% ../../nbs/training/05_trainer.ipynb #0de26ce6
 @patch
 def parts(self:Trainer) -> Iterator[dict]:
     "What this process sees from here on."
     a, r = self.accelerator, self.recipe
-    return loader(Parts(self.data, r.augment, self.size, r.lanes, r.seed, a.process_index, a.num_processes, self.done*r.accumulate, self.lanes), r.workers)
+    here = a.process_index, a.num_processes, self.done*r.accumulate, self.lanes
+    return loader(Parts(self.data, r.augment, self.size, r.lanes, r.seed, *here), r.workers)
 
 # %% ../../nbs/training/05_trainer.ipynb #63a9bffa
 @patch
@@ -73,7 +76,7 @@ def advance(self:Trainer, source:Iterator[dict]) -> dict: # number of the step, 
     self.done += 1
     return dict(step=self.done - 1, **mean, norm=norm, rate=rate(self.done - 1, r))
 
-# %% ../../nbs/training/05_trainer.ipynb #8cae29fd
+# %% ../../nbs/training/05_trainer.ipynb #33554e2d
 @patch
 def complaint(self:Trainer, what, ids:list[str]) -> str:
     "What to say of a loss or a gradient that is no number."
@@ -86,8 +89,8 @@ def summary(self:Trainer, points:int=100) -> list[dict]: # step, mean losses and
     "The learning curve, in at most so many points."
     n = max(1, -(-len(self.curve)//points))
     parts = [self.curve[i:i + n] for i in range(0, len(self.curve), n)]
-    mean = lambda p, k: sum(c[k] for c in p)/len(p)
-    return [dict(step=i*n + len(p)) | {k: round(mean(p, k), 4) if math.isfinite(mean(p, k)) else None for k in p[0]} for i, p in enumerate(parts)]
+    def mean(p, k): return round(m, 4) if math.isfinite(m := sum(c[k] for c in p)/len(p)) else None
+    return [dict(step=i*n + len(p)) | {k: mean(p, k) for k in p[0]} for i, p in enumerate(parts)]
 
 # %% ../../nbs/training/05_trainer.ipynb #21a20e9f
 def identity(
@@ -121,7 +124,7 @@ def discard(self:Trainer, path:Path, why:Exception) -> None:
     warnings.warn(f'{why} It is passed over.')
     if self.accelerator.is_main_process: shutil.rmtree(path)
 
-# %% ../../nbs/training/05_trainer.ipynb #219b6174
+# %% ../../nbs/training/05_trainer.ipynb #6ae3f982
 @patch
 def restore(self:Trainer) -> bool: # whether there was one
     "Go back to the newest checkpoint that is whole."
@@ -129,15 +132,16 @@ def restore(self:Trainer) -> bool: # whether there was one
         try: tensors, state = read_checkpoint(path)
         except ValueError as e: self.discard(path, e); continue
         if other := differences(state['identity'], self.identity):
-            raise ValueError(f'{path} is of another run, whose {"; ".join(other)}: resume with the same settings, or train in another folder.')
+            raise ValueError(f'{path} is of another run, whose {"; ".join(other)}: '
+                             'resume with the same settings, or train in another folder.')
         with torch.no_grad():
             for name, p in trained(self.model).items(): p.copy_(tensors['model'][name])
             for name, p in self.mean.items(): p.copy_(tensors['mean'][name])
         self.stepper.optimizer.load_state_dict(nested(tensors['optimizer'], state['param_groups']))
         if self.accelerator.scaler: self.accelerator.scaler.load_state_dict(state['scaler'])
         self.done, self.seconds, self.code = state['step'], state['seconds'], state['code']
-        a = self.accelerator
-        self.lanes = {int(k): v for k, v in state['lanes'].items() if int(k) % a.num_processes == a.process_index}   # its own, as `save` expects
+        a = self.accelerator                                                              # its own lanes, as `save` expects
+        self.lanes = {int(k): v for k, v in state['lanes'].items() if int(k) % a.num_processes == a.process_index}
         self.curve = [dict(zip(tensors['curve'], row)) for row in zip(*(t.tolist() for t in tensors['curve'].values()))]
         return True
     return False
@@ -163,7 +167,7 @@ class Stopped(SystemExit):
     def __init__(self, why:str): super().__init__(0); self.why = why
     def __str__(self): return self.why
 
-# %% ../../nbs/training/05_trainer.ipynb #3e0df19a
+# %% ../../nbs/training/05_trainer.ipynb #78f52188
 @patch
 def steps(self:Trainer, every:int=500, keep:int=2, progress:bool=True) -> Iterator[dict]: # after each step: as `advance`
     "All steps that are left, with checkpoints every so often if there is a folder for them."
@@ -180,11 +184,12 @@ def steps(self:Trainer, every:int=500, keep:int=2, progress:bool=True) -> Iterat
             stop = a.reduce(torch.tensor(float(self.told), device=a.device), 'sum').item() > 0
             if self.folder and (stop or self.done % every == 0 or self.done == self.recipe.steps): self.save(keep)
             if stop and self.done < self.recipe.steps:
-                why = f'Stopped after step {self.done} of {self.recipe.steps}' + (f': resume from {self.folder.parent}.' if self.folder else '.')
+                again = f': resume from {self.folder.parent}.' if self.folder else '.'
+                why = f'Stopped after step {self.done} of {self.recipe.steps}{again}'
                 if a.is_main_process: tqdm.write(why)
                 raise Stopped(why)
 
-# %% ../../nbs/training/05_trainer.ipynb #b126d33e
+# %% ../../nbs/training/05_trainer.ipynb #7170ca81
 def train(
     config,                      # of a method, like MROVSegConfig
     recipe:Recipe=Recipe(),
@@ -198,15 +203,18 @@ def train(
 ) -> nn.Module:                  # trained, in evaluation mode
     "Train a model by a recipe."
     out = out and Path(out).expanduser()
-    if config.crop != recipe.augment.crop: raise ValueError(f'The model is made for pictures of {config.crop} pixels, the recipe cuts {recipe.augment.crop}: make them equal.')
-    if out and checkpoints(out/'checkpoints') and not resume: raise ValueError(f'{out} holds a run already: resume it, or train in another folder.')
+    if config.crop != (crop := recipe.augment.crop):
+        raise ValueError(f'The model is made for pictures of {config.crop} pixels, the recipe cuts {crop}: make them equal.')
+    if out and checkpoints(out/'checkpoints') and not resume:
+        raise ValueError(f'{out} holds a run already: resume it, or train in another folder.')
+    data = data or training_data(recipe.data, crop)                # refused, if need be, before weights are loaded
     set_seed(recipe.seed)
-    trainer = Trainer(config.build(), data or training_data(recipe.data, recipe.augment.crop), recipe, out, log)
+    trainer = Trainer(config.build(), data, recipe, out, log)
     if out and resume: trainer.restore()
     for _ in trainer.steps(every, keep, progress): pass
     return trainer.finish(out)
 
-# %% ../../nbs/training/05_trainer.ipynb #0d82f98a
+# %% ../../nbs/training/05_trainer.ipynb #4c374203
 @patch
 def finish(self:Trainer, out:Path|None) -> nn.Module:
     "Put the mean of the weights in their place, if one was kept; write the model and its record."
@@ -218,6 +226,7 @@ def finish(self:Trainer, out:Path|None) -> nn.Module:
     if out and a.is_main_process:
         model._save_pretrained(out)
         write_record(out/'record', config=asdict(model.config), recipe=asdict(self.recipe), seed=self.recipe.seed, steps=self.done,
-                     seconds=round(self.seconds), processes=a.num_processes, threads=torch.get_num_threads(), commit=self.code, curve=self.summary())
+                     seconds=round(self.seconds), processes=a.num_processes, threads=torch.get_num_threads(), commit=self.code,
+                     curve=self.summary())
     a.wait_for_everyone()
     return model.eval()
