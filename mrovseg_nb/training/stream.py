@@ -6,10 +6,9 @@
 __all__ = ['TAUGHT', 'TrainingData', 'taught_table', 'training_data', 'check_labels', 'numbered', 'prepare', 'check_lanes',
            'Lane', 'tensors', 'Parts', 'ignore_interrupt', 'loader']
 
-# %% ../../nbs/training/02_stream.ipynb #d37cfe87
-import json, logging, multiprocessing, signal
-from collections.abc import Iterator
-from copy import deepcopy
+# %% ../../nbs/training/02_stream.ipynb #fa2e4054
+import json, multiprocessing, signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import count, islice
@@ -17,17 +16,19 @@ from itertools import count, islice
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
-from datasets.distributed import split_dataset_by_node
 from fastcore.basics import patch
 from torch.utils import data as torch_data
 
+from ..data.benchmarks import benchmark, stored_rows
 from ..data.images import read_image
+from ..data.streaming import Patience, Stream, decoded
 from ..data.terrarium import CLASSES, IGNORE, TIERS, terrarium
 from ..data.transforms import Augment
+from ..data.vocabularies import published
 from ..data.vocabulary import Vocabulary, parse_classes
 from .losses import OBJECT
 
-# %% ../../nbs/training/02_stream.ipynb #21868d9a
+# %% ../../nbs/training/02_stream.ipynb #08097d95
 @dataclass
 class TrainingData:
     "Labelled pictures and the names of their labels"
@@ -36,8 +37,12 @@ class TrainingData:
     ignore: int = IGNORE            # the label that teaches nothing
     table: np.ndarray|None = None   # stored label -> label, where they differ
     things: int = 0                 # the first so many classes have a mask for each object, as `instances` numbers them; 0: a mask a class
+    window: int = 1                 # rows that are mixed beside the shards, as in `Stream`
+    on_error: str = 'raise'         # or 'skip': what to do about a picture that cannot be decoded
+    patience: Patience = Patience() # with a connection
+    decode: Callable[[dict], dict] = decoded # an undecoded row -> image, labels, image_id
 
-# %% ../../nbs/training/02_stream.ipynb #9d2824fe
+# %% ../../nbs/training/02_stream.ipynb #05654ec1
 TAUGHT = [i for i, t in enumerate(TIERS) if t in ('base', 'stuff')]
 
 def taught_table() -> np.ndarray: # (256,) uint8
@@ -52,18 +57,21 @@ def training_data(
 ) -> TrainingData:
     "The data that a recipe names."
     if name not in ('terrarium', 'terrarium-panoptic'):
-        raise ValueError(f'The data {name!r} do not come with the package: pass them as TrainingData(rows, classes).')
+        b, (rows, reader) = benchmark(name), stored_rows(name, 'train')
+        return TrainingData(rows, published(name), b.ignore, things=b.things, window=256, on_error='skip', decode=reader.row)
     things = sum(TIERS[i] == 'base' for i in TAUGHT) if name == 'terrarium-panoptic' else 0
     return TrainingData(terrarium('train', 100_000, crop, shards=1000), parse_classes([CLASSES[i] for i in TAUGHT]), table=taught_table(), things=things)
 
-# %% ../../nbs/training/02_stream.ipynb #501d3af0
+# %% ../../nbs/training/02_stream.ipynb #814855e8
 @patch
 def fingerprint(self:TrainingData) -> str: # 64 hexadecimal digits
     "What must not change before a resume."
     size = self.rows.num_shards if isinstance(self.rows, IterableDataset) else len(self.rows)
-    first = [row.get('image_id') for row in islice(self.rows, 2)]
+    rows = Stream(self.rows, dict, seed=None, patience=self.patience) if isinstance(self.rows, IterableDataset) else self.rows
+    first = [row.get('image_id') for row in islice(rows, 2)]
     table = None if self.table is None else self.table.tolist()
-    return sha256(json.dumps([self.classes.synonyms, self.ignore, table, self.things, size, first]).encode()).hexdigest()
+    what = [self.classes.synonyms, self.ignore, table, self.things, size, first] + [self.window]*(self.window > 1)
+    return sha256(json.dumps(what).encode()).hexdigest()
 
 # %% ../../nbs/training/02_stream.ipynb #2e136ed8
 def check_labels(
@@ -117,10 +125,7 @@ def check_lanes(
         raise ValueError(f'{lanes} lanes cannot be shared by {world} processes with {workers} workers each: '
                          f'take a multiple of {world*workers}.')
 
-# %% ../../nbs/training/02_stream.ipynb #fadd9b80
-logging.getLogger('datasets.iterable_dataset').addFilter(lambda record: 'without the buffer content' not in str(record.msg))
-
-# %% ../../nbs/training/02_stream.ipynb #59392f24
+# %% ../../nbs/training/02_stream.ipynb #37f1960c
 class Lane:
     "One lane of the data, without end: in every epoch its share of the shards, which are dealt anew"
     def __init__(self,
@@ -130,25 +135,24 @@ class Lane:
         seed:int,             # of the order and of the augmentation
         state:dict|None=None, # of `state()`: go on from there
     ):
-        rows = data.rows
+        rows, decode = data.rows, data.decode
         if isinstance(rows, Dataset):
             if len(rows) < lanes: raise ValueError(f'{lanes} lanes cannot share {len(rows)} pictures: each needs at least one.')
+            if rows.format['type'] == 'custom': rows, decode = Dataset.from_dict(dict(row=range(len(rows)))), lambda r: data.rows[r['row']]
             rows = rows.shuffle(seed=seed).to_iterable_dataset(lanes)
-        self.rows = split_dataset_by_node(rows.shuffle(seed=seed, buffer_size=1, max_buffer_input_shards=1), lane, lanes)
-        self.key, self.position = (seed, lane), deepcopy(state) or dict(epoch=0, taken=0, rows=None)
+        self.rows = Stream(rows, decode, seed, data.window, lane, lanes, data.on_error, data.patience, deal=False)
+        self.key, self.taken, self.resumed = (seed, lane), state['taken'] if state else 0, bool(state)
+        if state: self.rows.load_state_dict(state['rows'])
     def __iter__(self) -> Iterator[tuple[dict, np.random.Generator]]: # a row, and the random numbers of its augmentation
-        at = self.position
         while True:
-            self.rows.set_epoch(at['epoch'])
-            if at['rows']: self.rows.load_state_dict(at['rows'])
-            before = at['taken']
-            for one in self.rows.iter(1):
-                at['taken'] += 1
-                yield {k: v[0] for k, v in one.items()}, np.random.default_rng([*self.key, at['taken']])
-            if at['taken'] == before and not at['rows']:
+            before = self.taken
+            for row in self.rows:
+                self.taken += 1
+                yield row, np.random.default_rng([*self.key, self.taken])
+            if self.taken == before and not self.resumed:
                 raise ValueError(f'Lane {self.key[1]} finds no pictures: there are none, or fewer than lanes.')
-            at.update(epoch=at['epoch'] + 1, rows=None)
-    def state(self) -> dict: return deepcopy(self.position | dict(rows=self.rows.state_dict()))
+            self.resumed = False
+    def state(self) -> dict: return dict(taken=self.taken, rows=self.rows.state_dict())
 
 # %% ../../nbs/training/02_stream.ipynb #8a811cdd
 def tensors(
