@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['value_features', 'DenseCLIP']
 
-# %% ../../nbs/methods/00_dense_clip.ipynb #acddaba4
+# %% ../../nbs/methods/00_dense_clip.ipynb #c6b366cb
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.clip import ViTCLIP
 from ..model.interface import OpenVocabularyModel
-from ..model.layers import up
+from ..model.text_embeddings import Text, per_class, vectors
 from ..model.views import encode
 
 # %% ../../nbs/methods/00_dense_clip.ipynb #2965c16b
@@ -26,7 +26,7 @@ def value_features(
     v = block.attn.out_proj(F.linear(block.ln_1(tokens.movedim(1, -1)), W, b))            # (B, h, w, D)
     return F.normalize(clip.project(v), dim=-1).movedim(-1, 1)
 
-# %% ../../nbs/methods/00_dense_clip.ipynb #b1faf292
+# %% ../../nbs/methods/00_dense_clip.ipynb #141262bb
 class DenseCLIP(OpenVocabularyModel):
     "MaskCLIP: a frozen ViT CLIP, asked place by place (Zhou et al. 2022, without its refinements)."
     def __init__(self,
@@ -38,7 +38,8 @@ class DenseCLIP(OpenVocabularyModel):
         super().__init__()
         if not hasattr(clip, 'blocks'): raise ValueError(f'Dense CLIP needs the blocks of a ViT, which {clip.name!r} does not have.')
         self.clip, self.crop, self.p, self.template = clip, crop, p, template
-    def scores(self, images:Tensor, text:Tensor) -> Tensor: # (B, K, H, W)
+    def scores(self, images:Tensor, text:Tensor|Text) -> Tensor: # (B, K, h, w) logits, one for each patch
         features = value_features(self.clip, encode(self.clip, images, self.p, self.crop // self.clip.patch).hr[-2])
-        similar = torch.einsum('kc,bchw->bkhw', text, features)
-        return (self.clip.model.logit_scale.exp() * up(similar, images.shape[-2:])).softmax(1)
+        similar = torch.einsum('tc,bchw->bhwt', vectors(text), features)
+        return self.clip.model.logit_scale.exp() * per_class(similar, text).movedim(-1, 1)
+    def probabilities(self, scores:Tensor) -> Tensor: return scores.softmax(0)           # (K, H, W)

@@ -6,7 +6,7 @@
 __all__ = ['PRESETS', 'MROVSegConfig', 'preset', 'MROVSeg', 'mask_pooling', 'parameters', 'gmacs', 'trained', 'clip_digest',
            'save_model', 'read_config', 'configure', 'load_model']
 
-# %% ../../nbs/model/11_mrovseg.ipynb #91eee90f
+# %% ../../nbs/model/11_mrovseg.ipynb #6433cd34
 import json
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
@@ -22,15 +22,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..data.images import write_atomic
+from ..data.protocols import Protocol
 from ..data.vocabulary import Vocabulary
 from .adapter import MultiResAdapter
 from .clip import FrozenCLIP, load_clip
 from .interface import OpenVocabularyModel
-from .layers import up
 from .mask_decoding import HierarchicalMaskDecoder, MaskDecoder, decode_masks
 from .masked_attention import AttentionMasks, MultiGrainedAttention
 from .outputs import Output, merge, semantic
 from .text_conditioning import TextConditioning
+from .text_embeddings import Text, per_class, vectors
 from .views import Views, encode
 
 # %% ../../nbs/model/11_mrovseg.ipynb #f612c6de
@@ -57,11 +58,11 @@ class MROVSegConfig:
     text_conditioning: bool = True           # text looks at the picture (Table 6)
     train_positions: bool = True             # CLIP's positional embedding is trained, nothing else of it (SAN)
 
-# %% ../../nbs/model/11_mrovseg.ipynb #d3e3dcba
+# %% ../../nbs/model/11_mrovseg.ipynb #6cd2951a
 PRESETS = {
     'terrarium': MROVSegConfig(
-        clip='terrarium', pretrained='terrarium', template='terrarium', crop=96, fusion_layers=(0, 2, 3, 4, 6), blocks=4, width=128, heads=4,
-        queries=24, pixel_dim=64, decoder_layers=(2, 3, 4), cls_layer=2, train_positions=False),
+        clip='terrarium', pretrained='terrarium', template='terrarium', crop=96, fusion_layers=(0, 2, 3, 4, 6),
+        blocks=4, width=128, heads=4, queries=24, pixel_dim=64, decoder_layers=(2, 3, 4), cls_layer=2, train_positions=False),
     'vit-b-16': MROVSegConfig(),
     'vit-l-14': MROVSegConfig(
         clip='ViT-L-14-336-quickgelu', crop=672, fusion_layers=(0, 6, 12, 18), decoder_layers=(6, 12, 18), cls_layer=18),
@@ -75,8 +76,9 @@ def preset(name:str) -> MROVSegConfig:
     if name not in PRESETS: raise ValueError(f'Unknown preset {name!r}: choose from {", ".join(PRESETS)}.')
     return PRESETS[name]
 
-# %% ../../nbs/model/11_mrovseg.ipynb #bdddff51
-class MROVSeg(OpenVocabularyModel, ModelHubMixin, library_name='mrovseg_nb', tags=['image-segmentation'], paper_url='https://arxiv.org/abs/2408.14776'):
+# %% ../../nbs/model/11_mrovseg.ipynb #9bceb152
+class MROVSeg(OpenVocabularyModel, ModelHubMixin, library_name='mrovseg_nb', tags=['image-segmentation'],
+              paper_url='https://arxiv.org/abs/2408.14776'):
     "MROVSeg (arXiv 2408.14776): multi-resolution open-vocabulary segmentation on one frozen CLIP."
     def __init__(self,
         config:MROVSegConfig, # what to build
@@ -87,7 +89,7 @@ class MROVSeg(OpenVocabularyModel, ModelHubMixin, library_name='mrovseg_nb', tag
         if c.attention not in (kinds := ('decoupled', 'shared', 'single', 'pool')):
             raise ValueError(f'Unknown attention {c.attention!r}: choose from {", ".join(kinds)}.')
         if missing := set(c.decoder_layers) - set(c.fusion_layers):
-            raise ValueError(f'The decoder wants the fused maps of layers {sorted(missing)}, which are not in fusion_layers {c.fusion_layers}.')
+            raise ValueError(f'The decoder wants fused maps of layers {sorted(missing)}, which are not in fusion_layers {c.fusion_layers}.')
         self.clip = load_clip(c.clip, c.pretrained, c.train_positions)
         if c.attention != 'pool' and not 0 < c.cls_layer < self.clip.depth:
             raise ValueError(f'cls_layer must be between 1 and {self.clip.depth - 1} for {c.clip}, not {c.cls_layer}.')
@@ -116,15 +118,15 @@ def mask_pooling(
     weight = F.adaptive_avg_pool2d(masks.sigmoid(), features.shape[-2:]).flatten(2)      # (B, N, H*W)
     return weight / weight.sum(-1, keepdim=True).clamp(min=1e-6) @ features.flatten(2).mT
 
-# %% ../../nbs/model/11_mrovseg.ipynb #3f1c56dc
+# %% ../../nbs/model/11_mrovseg.ipynb #aa9783fe
 @patch
 def classify(self:MROVSeg,
-    Q_f:Tensor,    # (B, N, C) query features (eq. 3)
-    H:Tensor,      # (B, D, H, W) visual tokens of the adapter
-    masks:Tensor,  # (B, N, h, w) mask logits
-    views:Views,   # what CLIP saw
-    text:Tensor,   # (K, E) unit vectors
-) -> Tensor:       # (B, N, K + 1) logits; the last is "no object"
+    Q_f:Tensor,       # (B, N, C) query features (eq. 3)
+    H:Tensor,         # (B, D, H, W) visual tokens of the adapter
+    masks:Tensor,     # (B, N, h, w) mask logits
+    views:Views,      # what CLIP saw
+    text:Tensor|Text, # (K, E) unit vectors, or a Text
+) -> Tensor:          # (B, N, K + 1) logits; the last is "no object"
     "Name each query: its [CLS] token, or what lies under its mask, against the text (paper 3.4)."
     c, low = self.config, views.lr[0].shape[-2:]
     if c.attention == 'pool': X = mask_pooling(masks, views.hr[-1])
@@ -133,16 +135,17 @@ def classify(self:MROVSeg,
         X = self.attention(self.clip, views.cls[c.cls_layer], views.lr[layers], views.hr[layers] if views.sliced else None,
                            *self.attention_masks(Q_f, H, low))
     X = F.normalize(self.clip.project(X).float(), dim=-1)                                # (B, N, E)
-    T = self.text_conditioning(text, H, low) if c.text_conditioning else text.expand(len(X), -1, -1)
-    T = torch.cat([T, F.normalize(self.background, dim=0).expand(len(X), 1, -1)], 1)     # (B, K + 1, E)
-    return self.clip.model.logit_scale.exp() * X @ T.mT
+    T = self.text_conditioning(vectors(text), H, low) if c.text_conditioning else vectors(text).expand(len(X), -1, -1)
+    T = torch.cat([T, F.normalize(self.background, dim=0).expand(len(X), 1, -1)], 1)     # (B, T + 1, E)
+    logits = self.clip.model.logit_scale.exp() * X @ T.mT                                # (B, N, T + 1)
+    return torch.cat([per_class(logits[..., :-1], text), logits[..., -1:]], -1) if isinstance(text, Text) else logits
 
-# %% ../../nbs/model/11_mrovseg.ipynb #f2c00008
+# %% ../../nbs/model/11_mrovseg.ipynb #a9a6f1f8
 @patch
 def forward(self:MROVSeg,
-    images:Tensor, # (B, 3, H*P, W*P) in [0, 1]
-    text:Tensor,   # (K, E) unit vectors
-) -> Output:       # masks (B, N, 4H, 4W), classes (B, N, K + 1)
+    images:Tensor,    # (B, 3, H*P, W*P) in [0, 1]
+    text:Tensor|Text, # (K, E) unit vectors, or a Text
+) -> Output:          # masks (B, N, 4H, 4W), classes (B, N, K + 1)
     "Masks and classes of the queries."
     c = self.config
     views = encode(self.clip, images, c.p, self.tokens)
@@ -154,33 +157,36 @@ def forward(self:MROVSeg,
         out.append((masks, self.classify(Q_f, H, masks, views, text)))
     return Output(*out[-1], aux=out[:-1])
 
-# %% ../../nbs/model/11_mrovseg.ipynb #1d2af8e8
+# %% ../../nbs/model/11_mrovseg.ipynb #533b02d3
 @patch
-def scores(self:MROVSeg, images:Tensor, text:Tensor) -> Tensor: # (B, K, H, W)
-    "The score of every class at every pixel (eq. 9)."
-    return semantic(self(images, text), images.shape[-2:])
+def scores(self:MROVSeg, images:Tensor, text:Tensor|Text) -> Tensor: # (B, K, 4H, 4W), as the masks
+    "The score of every class at every place (eq. 9)."
+    return semantic(self(images, text))
 
 @patch
 @torch.no_grad()
 def panoptic(self:MROVSeg,
-    images:list[np.ndarray], # (H, W, 3) uint8 each
-    vocabulary:Vocabulary,   # K classes: first the things, then the stuff
-    things:int,              # how many of them are things
+    images:list[np.ndarray],     # (H, W, 3) uint8 each
+    vocabulary:Vocabulary,       # K classes: first the things, then the stuff
+    things:int,                  # how many of them are things
+    protocol:Protocol|None=None, # the size at which the pictures are seen; None: the model's own
+    least:float=0.2,             # probability below which a query is dropped; a paper's pair is in `outputs.THRESHOLDS`
+    overlap:float=0.7,           # share of its own mask that a query must keep
 ) -> list[tuple[np.ndarray, list[dict]]]: # per picture (H, W) int32 segment ids, and the segments
     "Things one by one, stuff as a whole."
     text, out = self.text(vocabulary), [None] * len(images)
-    for which, batch in self.batches(images):
+    for which, batch in self.batches(images, protocol):
         answer = self(batch, text)
         for i, classes, masks in zip(which, answer.classes, answer.masks):
-            out[i] = merge(classes, up(masks[None], images[i].shape[:2])[0], things)
+            out[i] = merge(classes, masks, things, least, overlap, images[i].shape[:2])
     return out
 
-# %% ../../nbs/model/11_mrovseg.ipynb #ebac8579
+# %% ../../nbs/model/11_mrovseg.ipynb #b9ed980a
 def parameters(model:nn.Module) -> dict[str, float]: # millions
     "Parameters: CLIP's image tower, what is added to it, and what of all is trained."
     million = lambda ps: sum(p.numel() for p in ps) / 1e6
-    return dict(visual=million(model.clip.visual.parameters()), added=million(p for n, p in model.named_parameters() if not n.startswith('clip.')),
-                trained=million(p for p in model.parameters() if p.requires_grad))
+    return dict(visual=million(model.clip.visual.parameters()), trained=million(p for p in model.parameters() if p.requires_grad),
+                added=million(p for n, p in model.named_parameters() if not n.startswith('clip.')))
 
 def gmacs(
     model:OpenVocabularyModel,
@@ -189,7 +195,7 @@ def gmacs(
 ) -> float:               # 1e9 multiply-adds of one picture
     "Multiply-adds of one forward pass as the model stands (in training, two blocks answer), attention included."
     fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)                                       # the fast path hides its projections from the counter
+    torch.backends.mha.set_fastpath_enabled(False)                          # the fast path hides its projections from the counter
     try:
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             device = model.clip.mean.device
@@ -237,7 +243,7 @@ def configure(settings:dict) -> MROVSegConfig:
         raise ValueError(f'The configuration has fields that MROVSeg does not know: {", ".join(sorted(unknown))}.')
     return MROVSegConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 
-# %% ../../nbs/model/11_mrovseg.ipynb #9b389028
+# %% ../../nbs/model/11_mrovseg.ipynb #7a875180
 def load_model(folder:str|Path) -> MROVSeg: # in evaluation mode
     "Read what `save_model` wrote."
     said, file = read_config(folder), Path(folder)/'model.safetensors'
@@ -248,18 +254,20 @@ def load_model(folder:str|Path) -> MROVSeg: # in evaluation mode
     except FileNotFoundError: raise ValueError(f'{folder} holds no weights: there is no model.safetensors in it.') from None
     except Exception as e: raise ValueError(f'{file} is damaged or cut short ({e}).') from None
     expected = {n: p.shape for n, p in trained(model).items()}
-    if wrong := sorted(n for n in expected.keys() | weights.keys() if n not in weights or n not in expected or weights[n].shape != expected[n]):
+    shapes = {n: w.shape for n, w in weights.items()}
+    if wrong := sorted(n for n in expected.keys() | shapes.keys() if shapes.get(n) != expected.get(n)):
         raise ValueError(f'{file} is of another configuration: {len(wrong)} weights differ, the first is {wrong[0]}.')
     model.load_state_dict(weights, strict=False)
     model.classes = said.get('classes')
     return model.eval()
 
-# %% ../../nbs/model/11_mrovseg.ipynb #8a2adc51
+# %% ../../nbs/model/11_mrovseg.ipynb #8d836a64
 @patch
 def _save_pretrained(self:MROVSeg, save_directory:Path) -> None: save_model(self, save_directory)
 
 @patch(cls_method=True)
-def _from_pretrained(cls:MROVSeg, *, model_id:str, revision=None, cache_dir=None, force_download=False, local_files_only=False, token=None, **_) -> MROVSeg:
+def _from_pretrained(cls:MROVSeg, *, model_id:str, revision=None, cache_dir=None, force_download=False, local_files_only=False,
+                     token=None, **_) -> MROVSeg:
     if Path(model_id).is_dir(): return load_model(model_id)
     return load_model(snapshot_download(model_id, revision=revision, cache_dir=cache_dir, force_download=force_download, token=token,
                                         local_files_only=local_files_only, allow_patterns=['config.json', 'model.safetensors']))
