@@ -12,29 +12,46 @@ import torch
 from mrovseg_nb.data.terrarium import CLASSES, THINGS, TIERS, terrarium
 from mrovseg_nb.data.vocabulary import parse_classes
 from mrovseg_nb.evaluation.evaluate import count, evaluate
+from mrovseg_nb.evaluation.worst import Worst
 from mrovseg_nb.methods.dense_clip import DenseCLIP
 from mrovseg_nb.model.clip import load_clip
 
 
-def ask(how, n=12):
-    "Dense CLIP on `n` scenes, five at a time: three batches, so that the shares are unequal"
+def ask(how, rows, **more):
+    "Dense CLIP on some rows, five at a time"
     torch.set_num_threads(1)
     model = DenseCLIP(load_clip('terrarium', 'terrarium'), 96, 0.5, 'terrarium')
-    return how(model, terrarium('val', n), parse_classes(CLASSES), batch=5, also=('boundary', 'sizes', 'oracles'), things=len(THINGS))
+    return how(model, rows, parse_classes(CLASSES), batch=5, also=('boundary', 'sizes', 'oracles'), things=len(THINGS), **more)
 
-def counts(n=12): return {name: tally.counts for name, tally in ask(count, n).items()}
+def counts(rows, **more): return {name: tally.counts for name, tally in ask(count, rows, **more).items()}
+
+def broken():
+    "A list of twelve scenes, two of which cannot be read, one in the share of each process"
+    rows = list(terrarium('val', 12))
+    for i in (3, 8): rows[i]['image'] = dict(bytes=b'cut', path=None)
+    return rows
+
+def noted():
+    "What is not a number: the rows that were skipped, and the three worst pictures"
+    skipped, worst = [], Worst(3)
+    found = counts(broken(), skipped=skipped, watch=worst)
+    return dict(found, skipped=skipped, worst=[k.name for k in worst.kept], pixels_of_worst=np.stack([k.pred for k in worst.kept]))
 
 def process(folder):
     "One of several: saves what it counted, and how many of the scenes it was asked about itself"
     from accelerate import PartialState
     state, asked = PartialState(cpu=True), []
-    predict = DenseCLIP.predict
-    DenseCLIP.predict = lambda self, images, vocabulary: asked.extend(images) or predict(self, images, vocabulary)
-    found = counts()
+    label = DenseCLIP.label
+    DenseCLIP.label = lambda self, images, *how: asked.extend(images) or label(self, images, *how)
+    found = counts(terrarium('val', 12))
     np.savez(Path(folder)/f'{state.process_index}.npz', asked=len(asked), world=state.num_processes, **found)
-    np.savez(Path(folder)/f'few{state.process_index}.npz', **counts(3))             # one batch: the second process has nothing to do
-    try: ask(evaluate, 0)
+    np.savez(Path(folder)/f'one{state.process_index}.npz', **counts(terrarium('val', 1)))  # the other process has nothing to do
+    asked.clear()
+    np.savez(Path(folder)/f'noted{state.process_index}.npz', **noted(), asked=len(asked))
+    try: ask(evaluate, terrarium('val', 0))
     except ValueError as e: (Path(folder)/f'{state.process_index}.txt').write_text(str(e))
+    try: counts(broken()[:8])                                                              # only the first process meets what is broken
+    except ValueError as e: (Path(folder)/f'broken{state.process_index}.txt').write_text(str(e))
     state.destroy_process_group()
 
 
@@ -44,15 +61,20 @@ class TwoProcesses(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run([*launch, folder], capture_output=True, text=True, timeout=300)
             self.assertEqual(done.returncode, 0, done.stderr[-3000:])
-            one, few = counts(), counts(3)
-            for rank, asked in enumerate((7, 5)):
+            one, single, alone = counts(terrarium('val', 12)), counts(terrarium('val', 1)), noted()
+            for rank, (asked, listed) in enumerate(((4, 6), (8, 4))):                        # scenes of four shards; batches of the list, but one scene
                 two = dict(np.load(Path(folder)/f'{rank}.npz'))
                 self.assertEqual((two.pop('asked'), two.pop('world')), (asked, 2))
                 self.assertEqual(two.keys(), one.keys())
                 for name in one: np.testing.assert_array_equal(two[name], one[name], name)
-                for name, found in np.load(Path(folder)/f'few{rank}.npz').items(): np.testing.assert_array_equal(found, few[name], name)
+                for name, found in np.load(Path(folder)/f'one{rank}.npz').items(): np.testing.assert_array_equal(found, single[name], name)
+                beside = dict(np.load(Path(folder)/f'noted{rank}.npz'))
+                self.assertEqual(beside.pop('asked'), listed)
+                self.assertEqual(beside.keys(), alone.keys())
+                for name in alone: np.testing.assert_array_equal(beside[name], alone[name], name)
                 self.assertIn('no pictures', (Path(folder)/f'{rank}.txt').read_text())
-        self.assertEqual(one['pictures'], 12)
+                self.assertEqual((Path(folder)/f'broken{rank}.txt').read_text(), 'terrarium/val/3 cannot be read: it is not a picture')
+        self.assertEqual((one['pictures'], alone['pictures'], len(alone['skipped'])), (12, 10, 2))
         self.assertEqual(one['pixels'].sum(), 12*96*96)
 
 
