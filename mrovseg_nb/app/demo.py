@@ -130,7 +130,7 @@ def one_thread():
     try: yield
     finally: torch.set_num_threads(before)
 
-# %% ../../nbs/app/03_demo.ipynb #7a81fb3e
+# %% ../../nbs/app/03_demo.ipynb #cbb07c86
 @one_thread()
 def demo(
     scenes:int=64,                    # how many go into the table
@@ -148,8 +148,9 @@ def demo(
         rows[name] = row(segmenter, map(vars, world))
         found[name] = [s.labels for s in segmenter.stream([w.image for w in world[:pictures]])]
     shown = {seed + i: panels(w, {name: f[i] for name, f in found.items()}) for i, w in enumerate(world[:pictures])}
-    made = (f"Made by mrovseg_nb {__version__} with torch {torch.__version__} in {time.time() - start:.0f} seconds: scenes {seed} to "
-            f"{seed + scenes - 1} of the split demo, 96 x 96 pixels, which no model was trained on. "
+    which = f"scene {seed}" if scenes == 1 else f"scenes {seed} to {seed + scenes - 1}"
+    made = (f"Made by mrovseg_nb {__version__} with torch {torch.__version__} in {time.time() - start:.0f} seconds: {which} "
+            f"of the split demo, 96 x 96 pixels, which no model was trained on. "
             f"To make it again: mrovseg demo --scenes {scenes} --seed {seed}")
     write_atomic(out/"scenes.png", as_bytes(sheet(list(shown.values()))))
     write_atomic(out/"index.html", page(rows, shown, made).encode())

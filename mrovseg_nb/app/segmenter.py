@@ -110,7 +110,7 @@ class Segmenter:
         if self.vocabulary is None: raise ValueError("this model has no vocabulary of its own: name the classes, like 'dog; cat'")
         return self.vocabulary
 
-# %% ../../nbs/app/02_segmenter.ipynb #ca625ab1
+# %% ../../nbs/app/02_segmenter.ipynb #ab376cef
 @patch
 def stream(self:Segmenter,
     images,                                 # as for a call, below
@@ -121,7 +121,7 @@ def stream(self:Segmenter,
     "Segment pictures, a batch at a time."
     vocabulary = self._asked(classes)
     words = background_words(vocabulary, background, self.classes or STUFF)
-    K, everything = len(vocabulary), Vocabulary(vocabulary.synonyms + tuple((w,) for w in words))
+    K, everything = len(vocabulary), replace(vocabulary, synonyms=vocabulary.synonyms + tuple((w,) for w in words), answers=None)
     pictures = map(read_image, each(images))
     while batch := list(islice(pictures, batch_size)):
         for image, scores in zip(batch, self.model.predict(batch, everything)):
