@@ -456,6 +456,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                            'mrovseg_nb.data.streaming.named': ('data/streaming.html#named', 'mrovseg_nb/data/streaming.py'),
                                            'mrovseg_nb.data.streaming.open_shards': ( 'data/streaming.html#open_shards',
                                                                                       'mrovseg_nb/data/streaming.py'),
+                                           'mrovseg_nb.data.streaming.passing': ( 'data/streaming.html#passing',
+                                                                                  'mrovseg_nb/data/streaming.py'),
                                            'mrovseg_nb.data.streaming.shard_files': ( 'data/streaming.html#shard_files',
                                                                                       'mrovseg_nb/data/streaming.py'),
                                            'mrovseg_nb.data.streaming.status': ( 'data/streaming.html#status',
