@@ -210,7 +210,7 @@ def hub_rows(
                          'it is not as it was when this was written')
     return rows.select_columns(columns), Reader(b.hub.coding, b.labels, b.hub)
 
-# %% ../../nbs/data/10_benchmarks.ipynb #9dfe0065
+# %% ../../nbs/data/10_benchmarks.ipynb #6ebbf62a
 def stored_rows(
     name:str,
     split:str='val',
@@ -227,9 +227,8 @@ def stored_rows(
         return Dataset.from_dict(dict(image_id=[f'terrarium/{split}/{i}' for i in range(count)])), Reader('scene', b.labels)
     if source not in (None, 'disk', 'shards'): return hub_rows(b, split, source, streaming)
     folder = None if source == 'disk' or not shards else find_shards(where, name, split)
-    layout, home = (None, where) if source == 'shards' else locate(b.layouts, where, split)
-    if folder and (not layout or are_whole(folder, count)):
-        return _parquet(whole_shards(folder, count, allow_partial), streaming), Reader('labels', b.labels)
+    layout, home = (None, where) if source == 'shards' or folder and are_whole(folder, count) else locate(b.layouts, where, split)
+    if folder and not layout: return _parquet(whole_shards(folder, count, allow_partial), streaming), Reader('labels', b.labels)
     if source == 'shards': raise FileNotFoundError(f'no shards of {name}, {split}, are below {where}: convert writes them')
     if layout: return Dataset.from_list(pairs(layout, home, split, count, allow_partial)), Reader(layout.coding, b.labels)
     lost = f'{name} is not on this machine, {home} is missing: {b.where}, all below {where}'
@@ -265,7 +264,7 @@ def raw_benchmark(
     rows, reader = stored_rows(name, split, root, allow_partial, source, shards=False)
     return Rows(reader.raw, rows) if isinstance(rows, Dataset) else map(reader.raw, rows)
 
-# %% ../../nbs/data/10_benchmarks.ipynb #8fa57085
+# %% ../../nbs/data/10_benchmarks.ipynb #6bf76684
 def found_at(
     b:Benchmark,
     root:Path,
@@ -273,8 +272,9 @@ def found_at(
 ) -> str: # '' if it is not on this machine
     "Where a benchmark lies, in words."
     if b.name == 'terrarium': return 'built in'
-    folder, (layout, home) = find_shards(root, b.name, split), locate(b.layouts, root, split)
-    if folder and (not layout or are_whole(folder, b.count(split))): return f'shards in {folder}'
+    folder = find_shards(root, b.name, split)
+    layout, home = (None, root) if folder and are_whole(folder, b.count(split)) else locate(b.layouts, root, split)
+    if folder and not layout: return f'shards in {folder}'
     return f'files below {home}' + ', converted labels'*(layout.coding == 'labels') if layout else ''
 
 def listed(
