@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mrovseg_nb.data.benchmarks import benchmark, stored_rows
-from mrovseg_nb.data.layouts import LAYOUTS
-from mrovseg_nb.data.miniatures import write_miniature
-from mrovseg_nb.data.vocabularies import published
-from mrovseg_nb.evaluation.evaluate import Watch, evaluate
+from mrovseg_nb.benchmarks.benchmarks import benchmark, stored_rows
+from mrovseg_nb.benchmarks.layouts import LAYOUTS
+from mrovseg_nb.benchmarks.miniatures import write_miniature
+from mrovseg_nb.benchmarks.published_names import benchmark_vocabulary
+from mrovseg_nb.evaluation.evaluate import ImageObserver, evaluate
 from mrovseg_nb.evaluation.panoptic_quality import true_segments
-from mrovseg_nb.model.interface import OpenVocabularyModel
+from mrovseg_nb.clip.interface import OpenVocabularyModel
 
 
 class Noise(OpenVocabularyModel):
@@ -40,7 +40,7 @@ def as_segments(labels, things):
     ids, segments = true_segments(labels, (labels < things).astype(int), things, -1)
     return ids, [dict(id=s['id'], label=s['label']) for s in segments]
 
-class Seen(Watch):
+class Seen(ImageObserver):
     def __init__(self): self.rows = []
     def see(self, name, image, truth, pred): self.rows.append((name, image, truth, pred))
 
@@ -61,7 +61,7 @@ def slow_numbers(truths, preds, k, ignore):
 class Miniatures(unittest.TestCase):
     def check(self, name):
         warnings.simplefilter('ignore', UserWarning)                     # "3 of 5000 pictures"
-        b, words = benchmark(name), published(name)
+        b, words = benchmark(name), benchmark_vocabulary(name)
         self.assertEqual(words.labels, b.labels)
         for which in range(len(LAYOUTS[name])):
             with self.subTest(name, which=which), tempfile.TemporaryDirectory() as root:

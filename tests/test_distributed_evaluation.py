@@ -12,9 +12,9 @@ import torch
 from mrovseg_nb.data.terrarium import CLASSES, THINGS, TIERS, terrarium
 from mrovseg_nb.data.vocabulary import parse_classes
 from mrovseg_nb.evaluation.evaluate import count, evaluate
-from mrovseg_nb.evaluation.worst import Worst
-from mrovseg_nb.methods.dense_clip import DenseCLIP
-from mrovseg_nb.model.clip import load_clip
+from mrovseg_nb.evaluation.worst_images import WorstImages
+from mrovseg_nb.methods.training_free import DenseCLIP
+from mrovseg_nb.clip.clip import load_clip
 
 
 def ask(how, rows, **more):
@@ -33,7 +33,7 @@ def broken():
 
 def noted():
     "What is not a number: the rows that were skipped, and the three worst pictures"
-    skipped, worst = [], Worst(3)
+    skipped, worst = [], WorstImages(3)
     found = counts(broken(), skipped=skipped, watch=worst)
     return dict(found, skipped=skipped, worst=[k.name for k in worst.kept], pixels_of_worst=np.stack([k.pred for k in worst.kept]))
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from mrovseg_nb.model.mrovseg import preset
+from mrovseg_nb.mrovseg.model import preset
 from mrovseg_nb.training.losses import LossWeights
 from mrovseg_nb.training.recipes import Recipe
-from mrovseg_nb.training.trainer import Stopped, Trainer, train
+from mrovseg_nb.training.trainer import TrainingStopped, Trainer, train
 
 CONFIG = replace(preset('terrarium'), blocks=2, queries=8, fusion_layers=(0, 2, 3, 4), p=0)   # p = 0 has weights without a gradient
 RECIPE = Recipe(steps=20, batch=8, warmup=4, lanes=4, precision='no', loss=LossWeights(points=256))

@@ -13,7 +13,7 @@ def train_here(folder):
     "What the killed process does: a small run that saves after every step."
     import torch
     from dataclasses import replace
-    from mrovseg_nb.model.mrovseg import preset
+    from mrovseg_nb.mrovseg.model import preset
     from mrovseg_nb.training.losses import LossWeights
     from mrovseg_nb.training.recipes import Recipe
     from mrovseg_nb.training.trainer import train
@@ -81,7 +81,7 @@ class Resume(unittest.TestCase):
 
 def record(runs):
     "`runs` runs, each killed at least once; the outcome goes to data/results/resume.json."
-    from mrovseg_nb.data.records import write_record
+    from mrovseg_nb.basics.records import write_record
     rng, outcome, t = random.Random(0), [], time.time()
     with tempfile.TemporaryDirectory() as tmp:
         whole = finish(Path(tmp)/'whole')

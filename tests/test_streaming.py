@@ -18,17 +18,19 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mrovseg_nb.data.decoding import Rows
-from mrovseg_nb.data.shards import check_shards, convert, packed, write_file
-from mrovseg_nb.data.streaming import Patience, Stream, open_shards
+from mrovseg_nb.data.rows import LazyRows
+from mrovseg_nb.data.conversion import check_shards, convert, encode_row, write_file
+from mrovseg_nb.data.retries import RetryPolicy
+from mrovseg_nb.data.stream import ShuffledStream
+from mrovseg_nb.data.shards import open_shards
 from mrovseg_nb.data.transforms import Augment
 from mrovseg_nb.data.vocabulary import parse_classes
-from mrovseg_nb.training.stream import Parts, TrainingData, loader
+from mrovseg_nb.training.batches import MicroBatches, TrainingData, micro_batch_loader
 
 FAULTS = ('cut', 'cut', 'half', 'half', 'short', '500', '503', '504', '429', 'silent')   # how often each, in ten
 SILENT = 8                                                                               # at most, because they cost a timeout each
 N, GROUP = 240, 4
-quick = Patience(retries=300, damaged=300, wait=0.01, longest=0.01)                      # no backoff: the server is well between its faults
+quick = RetryPolicy(retries=300, damaged=300, wait=0.01, longest=0.01)                      # no backoff: the server is well between its faults
 
 
 # the server
@@ -114,19 +116,19 @@ def digest(row): return row['image_id'], np.asarray(row['labels']).tobytes(), np
 
 def workers():
     processes = multiprocessing.get_context('forkserver')
-    processes.set_forkserver_preload(['mrovseg_nb.training.stream'])
+    processes.set_forkserver_preload(['mrovseg_nb.training.batches'])
     return processes
 
 def rest(url, state):
     "What another process does: goes on from a state"
-    stream = Stream(rows_at(url), seed=5, window=16, patience=quick)
+    stream = ShuffledStream(rows_at(url), seed=5, window=16, patience=quick)
     stream.load_state_dict(state)
     print(json.dumps([row['image_id'] for row in stream]))
 
 
 def slowly(i): time.sleep(0.01); return raw(i)
 
-def converted(folder, read=raw): return convert(Rows(read, range(N)), folder, 'noise', 'train', group=GROUP, size=50_000, progress=False)
+def converted(folder, read=raw): return convert(LazyRows(read, range(N)), folder, 'noise', 'train', group=GROUP, size=50_000, progress=False)
 
 
 class Streaming(unittest.TestCase):
@@ -136,7 +138,7 @@ class Streaming(unittest.TestCase):
         datasets.disable_progress_bars()
         cls.tmp = tempfile.TemporaryDirectory()
         cls.folder = Path(cls.tmp.name)
-        convert(Rows(raw, range(N)), cls.folder, 'noise', 'train', group=GROUP, size=200_000, progress=False)
+        convert(LazyRows(raw, range(N)), cls.folder, 'noise', 'train', group=GROUP, size=200_000, progress=False)
         cls.truth = {i: (str(i), raw(i)['labels'].tobytes(), np.asarray(Image.open(io.BytesIO(raw(i)['image']))).tobytes()) for i in range(N)}
 
     @classmethod
@@ -151,7 +153,7 @@ class Streaming(unittest.TestCase):
     def test_200_faults(self):
         start, epochs, before = time.time(), [], datasets.config.STREAMING_READ_RETRY_INTERVAL
         with serving(self.folder, 0.35) as (server, url):
-            stream = Stream(rows_at(url), seed=1, window=16, patience=quick)
+            stream = ShuffledStream(rows_at(url), seed=1, window=16, patience=quick)
             while len(epochs) < 2 or sum(server.faults.values()) < 200:
                 epochs.append([digest(row) for row in stream])
                 self.exactly_once(epochs[-1])
@@ -160,7 +162,7 @@ class Streaming(unittest.TestCase):
             print(f'\n{sum(server.faults.values())} faults in {server.requests} requests, {len(epochs)} epochs of {N} rows, {time.time() - start:.1f} s: {dict(server.faults)}')
         self.assertNotEqual(epochs[0], epochs[1])
         self.assertEqual(datasets.config.STREAMING_READ_RETRY_INTERVAL, before)
-        whole = Stream(open_shards(self.folder), seed=1, window=16)
+        whole = ShuffledStream(open_shards(self.folder), seed=1, window=16)
         for epoch in epochs: self.assertEqual([digest(row) for row in whole], epoch)      # the order is that of the disk, faults or not
 
     def test_two_processes_of_two_workers(self):
@@ -168,7 +170,7 @@ class Streaming(unittest.TestCase):
         with serving(self.folder, 0.3) as (server, url):
             rows = rows_at(url)
             for rank in range(2):
-                stream = Stream(rows, seed=2, window=16, rank=rank, world=2, patience=quick)
+                stream = ShuffledStream(rows, seed=2, window=16, rank=rank, world=2, patience=quick)
                 found.append([digest(row) for row in DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context=workers())])
             self.exactly_once(sum(found, []))
             print(f'\n2 processes x 2 workers: {[len(f) for f in found]} rows, {sum(server.faults.values())} faults, {time.time() - start:.1f} s')
@@ -177,9 +179,9 @@ class Streaming(unittest.TestCase):
     def test_resume_inside_a_shard_in_another_process(self):
         with serving(self.folder, 0.15) as (server, url):
             rows = rows_at(url)
-            whole = [row['image_id'] for row in Stream(rows, seed=5, window=16, patience=quick)]
+            whole = [row['image_id'] for row in ShuffledStream(rows, seed=5, window=16, patience=quick)]
             for n in (1, 57, N):
-                first, then = (Stream(rows, seed=5, window=16, patience=quick) for _ in range(2))
+                first, then = (ShuffledStream(rows, seed=5, window=16, patience=quick) for _ in range(2))
                 seen = [row['image_id'] for row in islice(first, n)]
                 state = json.dumps(first.state_dict())
                 then.load_state_dict(json.loads(state))
@@ -193,12 +195,12 @@ class Streaming(unittest.TestCase):
         "The parts of a run do not depend on the connection, on workers, or on a stop"
         def parts(rows, **of):
             data = TrainingData(rows, parse_classes([f'class {i}' for i in range(65536)]), ignore=65535, window=16, patience=quick)
-            return Parts(data, Augment(16), 2, 4, 0, **of)
+            return MicroBatches(data, Augment(16), 2, 4, 0, **of)
         here = list(islice(parts(open_shards(self.folder)), 70))
         with serving(self.folder, 0.3) as (server, url):
             rows = rows_at(url)
             states = json.loads(json.dumps({p['lane']: p['state'] for p in here[:33]}))
-            for made, as_here in ((loader(parts(rows), 2), here), (loader(parts(rows, start=33, states=states), 0), here[33:])):
+            for made, as_here in ((micro_batch_loader(parts(rows), 2), here), (micro_batch_loader(parts(rows, start=33, states=states), 0), here[33:])):
                 for a, b in zip(as_here, made):
                     self.assertEqual(a['ids'], b['ids'])
                     self.assertTrue(torch.equal(a['images'], b['images']) and torch.equal(a['labels'], b['labels']))
@@ -207,16 +209,16 @@ class Streaming(unittest.TestCase):
     def test_damaged_rows(self):
         "A picture cut short, a mask of another size, a mask that is no picture: skipped and named, or an error"
         with tempfile.TemporaryDirectory() as tmp:
-            rows = [packed(raw(i)) for i in range(12)]
+            rows = [encode_row(raw(i)) for i in range(12)]
             rows[3]['image']['bytes'] = rows[3]['image']['bytes'][:-300]
-            rows[5]['labels'] = packed(raw(6))['labels']
+            rows[5]['labels'] = encode_row(raw(6))['labels']
             rows[8]['labels']['bytes'] = b'no picture'
             with self.assertRaisesRegex(ValueError, '3 cannot be converted: its image cannot be read'): convert([rows[3]], tmp, 'bad', 'train', progress=False)
             files = [write_file(Path(tmp)/'0.parquet', iter(rows), 10**9, 4)]
             with serving(tmp, 0.1) as (server, url):
                 opened = open_shards([f'{url}{files[0]["file"]}'], timeout=0.5, patience=quick)
-                with self.assertRaisesRegex(ValueError, 'A row cannot be decoded, 3: its image cannot be read'): list(Stream(opened, seed=None, patience=quick))
-                stream = Stream(opened, seed=3, window=8, on_error='skip', patience=quick)
+                with self.assertRaisesRegex(ValueError, 'A row cannot be decoded, 3: its image cannot be read'): list(ShuffledStream(opened, seed=None, patience=quick))
+                stream = ShuffledStream(opened, seed=3, window=8, on_error='skip', patience=quick)
                 with warnings.catch_warnings(record=True) as warned:
                     warnings.simplefilter('always')
                     self.assertEqual({row['image_id'] for row in stream}, {str(i) for i in range(12)} - {'3', '5', '8'})
@@ -226,20 +228,20 @@ class Streaming(unittest.TestCase):
     def test_it_gives_up(self):
         "A file that is not there, at once; a server that is gone, after its tries; a file that is damaged, too"
         waits = []
-        patience = Patience(3, sleep=waits.append)
+        patience = RetryPolicy(3, sleep=waits.append)
         with serving(self.folder) as (server, url):
             with self.assertRaises(FileNotFoundError): open_shards([url + 'nothing.parquet'], patience=patience)
             self.assertEqual(waits, [])
             rows = rows_at(url)
-        with self.assertRaisesRegex(OSError, 'After 4 tries in succession the data cannot be read'): next(iter(Stream(rows, patience=patience)))
+        with self.assertRaisesRegex(OSError, 'After 4 tries in succession the data cannot be read'): next(iter(ShuffledStream(rows, patience=patience)))
         self.assertEqual(len(waits), 3)
         self.assertTrue(0.5 <= waits[0] <= 1 <= waits[1] <= 2 <= waits[2] <= 4)
         with tempfile.TemporaryDirectory() as tmp:
             whole = (self.folder/'train'/'00000.parquet').read_bytes()
-            at = whole.index(raw(int(next(iter(Stream(open_shards(self.folder), dict, None)))['image_id']))['image']) + 200
+            at = whole.index(raw(int(next(iter(ShuffledStream(open_shards(self.folder), dict, None)))['image_id']))['image']) + 200
             (Path(tmp)/'0.parquet').write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])
             with serving(tmp) as (server, url), self.assertRaisesRegex(OSError, 'CRC checksum verification failed'):
-                list(Stream(open_shards([url + '0.parquet']), patience=Patience(sleep=waits.append)))
+                list(ShuffledStream(open_shards([url + '0.parquet']), patience=RetryPolicy(sleep=waits.append)))
 
     def test_a_killed_conversion(self):
         "No half folder looks whole, and the second attempt ends with the files of one that was not killed"
@@ -257,12 +259,12 @@ class Streaming(unittest.TestCase):
         "The first row and a resume cost row groups, not files"
         with tempfile.TemporaryDirectory() as tmp:
             def large(i): return raw(i) | dict(image=raw(i)['image'] + np.random.default_rng(i).bytes(60_000))      # JPEG, then noise that no decoder looks at
-            convert(Rows(large, range(640)), tmp, 'noise', 'train', progress=False)
+            convert(LazyRows(large, range(640)), tmp, 'noise', 'train', progress=False)
             size = check_shards(Path(tmp)/'train')['files'][0]['bytes']
             with serving(tmp) as (server, url):
                 rows = open_shards(url)
                 def cost(state=None):
-                    stream = Stream(rows, seed=0, window=32, rank=0, world=1)
+                    stream = ShuffledStream(rows, seed=0, window=32, rank=0, world=1)
                     if state: stream.load_state_dict(state)
                     server.bytes, start = 0, time.time()
                     row = next(it := iter(stream))

@@ -50,10 +50,10 @@ def after(command):
         yield new
 
 def home(module):
-    "The module that the notebook behind `module` should export: nbs/data/01_terrarium.ipynb -> mrovseg_nb/data/terrarium.py"
+    "The module that the notebook behind `module` should export: nbs/02_data/05_terrarium.ipynb -> mrovseg_nb/data/terrarium.py"
     if not (source := re.search(r'File to edit: (\S+)\.ipynb', module.read_text(encoding='utf-8'))): return module
     nb = Path(os.path.normpath(module.parent/source[1])).relative_to(nbs)
-    return lib/nb.parent/(re.sub(r'^\d+[a-z]?_', '', nb.name) + '.py')
+    return lib.joinpath(*(re.sub(r'^\d+[a-z]?_', '', part) for part in nb.parts)).with_suffix('.py')
 
 def sync():
     "Modules that are not what the notebooks export, or not where their notebook is"
