@@ -22,14 +22,14 @@ def run_models(a:argparse.Namespace):
     from mrovseg_nb.basics.files import shipped
     from mrovseg_nb.methods.registry import read_config
     for name in shipped_models():
-        made, model = read_model_record(name), read_config(shipped("models", name))
-        config, size = model["config"], shipped("models", name, "model.safetensors").stat().st_size/1e6
+        made, model = read_model_record(name), read_config(shipped('models', name))
+        config, size = model['config'], shipped('models', name, 'model.safetensors').stat().st_size/1e6
         print(f"{name}: {model['method']} on the CLIP {config['clip']}, p = {config['p']}, {len(model['classes'])} classes by default, "
               f"{size:.1f} MB, trained for {made['steps']} steps in {made['seconds']/60:.0f} minutes")
 
 # %% ../../nbs/10_app/08_cli.ipynb #124b412f
 def is_first_process() -> bool: # of several processes that torchrun started: the one that speaks
-    return os.environ.get("RANK", "0") == "0"
+    return os.environ.get('RANK', '0') == '0'
 
 def run_evaluate(a:argparse.Namespace):
     import torch
@@ -44,14 +44,14 @@ def run_evaluate(a:argparse.Namespace):
     found = evaluate_on(a.benchmark, model, choices, a.out, str(a.model), progress=True)
     if not is_first_process(): return
     print(f"{a.model} on {found['pictures']} of {found['expected']} pictures of {a.benchmark}, {len(found['names'])} labels, percent")
-    print(report(found, found["names"]))
-    if a.classes: print(class_table(per_class(found["confusion"], found["names"])))
+    print(report(found, found['names']))
+    if a.classes: print(class_table(per_class(found['confusion'], found['names'])))
     if a.out: print(f"record, classes and worst pictures: {Path(a.out)/'index.html'}")
 
 # %% ../../nbs/10_app/08_cli.ipynb #fbeac367
 def run_benchmarks(a:argparse.Namespace):
     from mrovseg_nb.benchmarks.benchmarks import benchmark_lines
-    print(*benchmark_lines(a.root, a.split), sep="\n")
+    print(*benchmark_lines(a.root, a.split), sep='\n')
 
 def run_convert(a:argparse.Namespace):
     from mrovseg_nb.evaluation.on_benchmark import asked
@@ -65,29 +65,29 @@ def run_convert(a:argparse.Namespace):
 
 def run_recipes(a:argparse.Namespace):
     from mrovseg_nb.training.recipes import RECIPES, recipe_table
-    print("\n\n".join(recipe_table(name) for name in ([a.name] if a.name else RECIPES)))
+    print('\n\n'.join(recipe_table(name) for name in ([a.name] if a.name else RECIPES)))
 
 # %% ../../nbs/10_app/08_cli.ipynb #2bfa5e2d
 def run_train(a:argparse.Namespace):
     from mrovseg_nb.training.recipes import recipe_table, resolve_recipe
     from mrovseg_nb.training.trainer import train
     config, recipe = resolve_recipe(a.recipe, a.set)
-    out = Path(a.out or f"runs/{a.recipe}")
-    if is_first_process(): print(recipe_table(a.recipe, [s for s in a.set if not s.startswith("model.")]), flush=True)
+    out = Path(a.out or f'runs/{a.recipe}')
+    if is_first_process(): print(recipe_table(a.recipe, [s for s in a.set if not s.startswith('model.')]), flush=True)
     model = train(config, recipe, out, resume=a.resume, every=a.every, log=a.log)
-    seconds = json.loads((out/"record.json").read_text())["seconds"]
-    if is_first_process(): print(f"trained {recipe.steps} steps in {seconds/60:.1f} minutes: {out}")
-    if recipe.data == "terrarium": run_evaluate(argparse.Namespace(model=out, benchmark="terrarium", out=None, classes=False))
+    seconds = json.loads((out/'record.json').read_text())['seconds']
+    if is_first_process(): print(f'trained {recipe.steps} steps in {seconds/60:.1f} minutes: {out}')
+    if recipe.data == 'terrarium': run_evaluate(argparse.Namespace(model=out, benchmark='terrarium', out=None, classes=False))
 
 def run_ablate(a:argparse.Namespace):
     from mrovseg_nb.study.tables import TABLES, row_lines
-    if a.list: print(*row_lines(a.recipe), sep="\n")
+    if a.list: print(*row_lines(a.recipe), sep='\n')
     elif a.all or a.table:
         from mrovseg_nb.study.saved_figures import save_figures
         from mrovseg_nb.study.runs import ablate
         ablate(a.table or tuple(TABLES), a.recipe, a.jobs)
         save_figures()
-    else: raise ValueError("say which: --list, --table 5, or --all")
+    else: raise ValueError('Say which: --list, --table 5, or --all')
 
 def run_train_clip(a:argparse.Namespace):
     from mrovseg_nb.training.clip_training import train_clip
@@ -99,11 +99,11 @@ def label_paths(
     out:Path|None,              # what a person asked for: a PNG, a folder, or nothing
 ) -> list[Path]:                # one PNG for each picture
     "Where the labels go: a PNG for one picture; else NAME_labels.png in a folder, by default the working folder."
-    if out and out.suffix.lower() == ".png" and len(pictures) == 1: to = [out]
-    else: to = [(out or Path())/f"{p.stem}_labels.png" for p in pictures]
+    if out and out.suffix.lower() == '.png' and len(pictures) == 1: to = [out]
+    else: to = [(out or Path())/f'{p.stem}_labels.png' for p in pictures]
     for i, path in enumerate(to):
-        if path in to[:i]: raise ValueError(f"{pictures[to.index(path)]} and {pictures[i]} would both be written to {path}: rename one")
-        if path.resolve() == pictures[i].resolve(): raise ValueError(f"the labels would replace the picture {path}: choose another --out")
+        if path in to[:i]: raise ValueError(f'{pictures[to.index(path)]} and {pictures[i]} would both be written to {path}: rename one')
+        if path.resolve() == pictures[i].resolve(): raise ValueError(f'The labels would replace the picture {path}: choose another --out')
     return to
 
 def run_segment(a:argparse.Namespace):
@@ -115,85 +115,85 @@ def run_segment(a:argparse.Namespace):
     found = Segmenter.from_pretrained(a.model).stream(pictures, a.classes, a.background_words or a.background)
     for picture, path, out in zip(pictures, to, found):
         out.save(path)
-        if a.picture: write_atomic(path.with_name(path.stem.removesuffix("_labels") + "_picture.png"), as_bytes(out.to_pil()))
-        print(f"{picture} -> {path}: {out}")
+        if a.picture: write_atomic(path.with_name(path.stem.removesuffix('_labels') + '_picture.png'), as_bytes(out.to_pil()))
+        print(f'{picture} -> {path}: {out}')
 
 # %% ../../nbs/10_app/08_cli.ipynb #c49fea5b
-_model = (("--model",), dict(default="mrovseg-terrarium", metavar="NAME", help="a shipped name, a folder, or a hub id (%(default)s)"))
-_seed = (("--seed",), dict(type=int, default=0, help="the same number gives the same result (%(default)s)"))
+_model = (('--model',), dict(default='mrovseg-terrarium', metavar='NAME', help='a shipped name, a folder, or a hub id (%(default)s)'))
+_seed = (('--seed',), dict(type=int, default=0, help='the same number gives the same result (%(default)s)'))
 
-_root = (("--root",), dict(metavar="DIR", help="where archives were unpacked ($MROVSEG_DATA, else $DETECTRON2_DATASETS, else ./datasets)"))
-_split = (("--split",), dict(default="val", metavar="NAME", help="train or val (%(default)s)"))
-_where = (_root, _split, (("--source",), dict(choices=["disk", "shards", "hub"], help="where to read (what is on the disk, else the Hub)")),
-          (("--allow-partial",), dict(action="store_true", help="take a half-prepared folder")))
+_root = (('--root',), dict(metavar='DIR', help='where archives were unpacked ($MROVSEG_DATA, else $DETECTRON2_DATASETS, else ./datasets)'))
+_split = (('--split',), dict(default='val', metavar='NAME', help='train or val (%(default)s)'))
+_where = (_root, _split, (('--source',), dict(choices=['disk', 'shards', 'hub'], help='where to read (what is on the disk, else the Hub)')),
+          (('--allow-partial',), dict(action='store_true', help='take a half-prepared folder')))
 
-def _number(flag, default, help, type=int): return (flag,), dict(type=type, default=default, metavar="N", help=f"{help} (%(default)s)")
+def _number(flag, default, help, type=int): return (flag,), dict(type=type, default=default, metavar='N', help=f'{help} (%(default)s)')
 
 VERBS = {
-    "demo": (run_demo, "segment fresh scenes with three models; write a page of pictures and print a table", [
-        _number("--scenes", 64, "scenes in the table"), _seed,
-        (("--out",), dict(default="mrovseg_demo", metavar="DIR", help="folder for index.html and scenes.png (%(default)s)"))]),
-    "segment": (run_segment, "find classes in a picture, or in every picture of a folder", [
-        (("image",), dict(metavar="IMAGE", help="a picture or a folder")),
-        (("--classes",), dict(metavar="'A; B, B2; C'", help="what to look for, commas between words for one class (the model's own)")),
+    'demo': (run_demo, 'segment fresh scenes with three models; write a page of pictures and print a table', [
+        _number('--scenes', 64, 'scenes in the table'), _seed,
+        (('--out',), dict(default='mrovseg_demo', metavar='DIR', help='folder for index.html and scenes.png (%(default)s)'))]),
+    'segment': (run_segment, 'find classes in a picture, or in every picture of a folder', [
+        (('image',), dict(metavar='IMAGE', help='a picture or a folder')),
+        (('--classes',), dict(metavar="'A; B, B2; C'", help="what to look for, commas between words for one class (the model's own)")),
         _model,
-        (("--background",), dict(action="store_true", help="'none of these' is an answer, too")),
-        (("--background-words",), dict(metavar="'A; B'", help="what else there may be; implies --background")),
-        (("--out",), dict(metavar="PATH", help="a PNG for one picture, else a folder for NAME_labels.png (the working folder)")),
-        (("--picture",), dict(action="store_true", help="also write NAME_picture.png, coloured and with a legend"))]),
+        (('--background',), dict(action='store_true', help="'none of these' is an answer, too")),
+        (('--background-words',), dict(metavar="'A; B'", help='what else there may be; implies --background')),
+        (('--out',), dict(metavar='PATH', help='a PNG for one picture, else a folder for NAME_labels.png (the working folder)')),
+        (('--picture',), dict(action='store_true', help='also write NAME_picture.png, coloured and with a legend'))]),
 }
 
 # %% ../../nbs/10_app/08_cli.ipynb #ccd4cb8b
 VERBS |= {
-    "train": (run_train, "train a model by a recipe, and go on where it was stopped", [
-        (("--recipe",), dict(default="terrarium", metavar="NAME", help="one of those that `mrovseg recipes` prints (%(default)s)")),
-        (("--set",), dict(nargs="+", default=[], metavar="FIELD=VALUE",
-                         help="change the recipe: steps=100 augment.flip=0; or the model: model.p=0.25")),
-        (("--out",), dict(metavar="DIR", help="folder for checkpoints, logs and the trained model (runs/NAME)")),
-        (("--resume",), dict(action="store_true", help="go on from the newest checkpoint in that folder, if there is one")),
-        _number("--every", 500, "steps between checkpoints"),
-        (("--log",), dict(default="tensorboard", metavar="NAME", help="a tracker of Accelerate: tensorboard, wandb, ... (%(default)s)"))]),
-    "ablate": (run_ablate, "train and measure the rows of the paper's tables that are not recorded yet", [
-        (("--list",), dict(action="store_true", help="one line a row, ending in 'done' or 'not run'")),
-        (("--table",), dict(action="append", metavar="N", help="only this one, like 5 or 7c; may be repeated")),
-        (("--all",), dict(action="store_true", help="all of them; stopped, it picks up where it was")),
-        (("--recipe",), dict(default="ablation", metavar="NAME", help="how rows are trained (%(default)s)")),
-        _number("--jobs", 2, "runs at a time, of one processor thread each")]),
-    "recipes": (run_recipes, "print recipes, with where each number comes from", [
-        (("name",), dict(nargs="?", metavar="NAME", help="one of them (all)"))]),
-    "train-clip": (run_train_clip, "train a small CLIP of Terrarium on pictures and captions", [
-        (("--out",), dict(required=True, metavar="DIR", help="folder for its weights")),
-        (("--clip",), dict(default="terrarium", metavar="NAME", help="terrarium, a ViT, or terrarium-convnext (%(default)s)")), _seed]),
+    'train': (run_train, 'train a model by a recipe, and go on where it was stopped', [
+        (('--recipe',), dict(default='terrarium', metavar='NAME', help='one of those that `mrovseg recipes` prints (%(default)s)')),
+        (('--set',), dict(nargs='+', default=[], metavar='FIELD=VALUE',
+                         help='change the recipe: steps=100 augment.flip=0; or the model: model.p=0.25')),
+        (('--out',), dict(metavar='DIR', help='folder for checkpoints, logs and the trained model (runs/NAME)')),
+        (('--resume',), dict(action='store_true', help='go on from the newest checkpoint in that folder, if there is one')),
+        _number('--every', 500, 'steps between checkpoints'),
+        (('--log',), dict(default='tensorboard', metavar='NAME', help='a tracker of Accelerate: tensorboard, wandb, ... (%(default)s)'))]),
+    'ablate': (run_ablate, "train and measure the rows of the paper's tables that are not recorded yet", [
+        (('--list',), dict(action='store_true', help="one line a row, ending in 'done' or 'not run'")),
+        (('--table',), dict(action='append', metavar='N', help='only this one, like 5 or 7c; may be repeated')),
+        (('--all',), dict(action='store_true', help='all of them; stopped, it picks up where it was')),
+        (('--recipe',), dict(default='ablation', metavar='NAME', help='how rows are trained (%(default)s)')),
+        _number('--jobs', 2, 'runs at a time, of one processor thread each')]),
+    'recipes': (run_recipes, 'print recipes, with where each number comes from', [
+        (('name',), dict(nargs='?', metavar='NAME', help='one of them (all)'))]),
+    'train-clip': (run_train_clip, 'train a small CLIP of Terrarium on pictures and captions', [
+        (('--out',), dict(required=True, metavar='DIR', help='folder for its weights')),
+        (('--clip',), dict(default='terrarium', metavar='NAME', help='terrarium, a ViT, or terrarium-convnext (%(default)s)')), _seed]),
 }
 
 # %% ../../nbs/10_app/08_cli.ipynb #b73674ba
 VERBS |= {
-    "evaluate": (run_evaluate, "measure a model on a benchmark", [
+    'evaluate': (run_evaluate, 'measure a model on a benchmark', [
         _model, *_where,
-        (("--benchmark",), dict(default="terrarium", metavar="NAME", help="one of those that `mrovseg benchmarks` lists (%(default)s)")),
-        (("--vocabulary",), dict(metavar="VERSION", help="class names as in these papers: san, cat-seg, fc-clip, ... (the usual ones)")),
-        (("--protocol",), dict(metavar="NAME", help="size rule: own, san, sed, cliper, panoptic, cityscapes (the usual one)")),
-        (("--also",), dict(nargs="*", metavar="WHAT", help="what else is counted: boundary, sizes, oracles, panoptic (what is usual)")),
-        (("--thresholds",), dict(metavar="PAPER", help="of panoptic segments: maft+, fc-clip, mask2former (maft+)")),
-        (("--on-error",), dict(choices=["raise", "skip"], help="what to do about a picture that cannot be read (raise)")),
-        (("--first",), dict(type=int, metavar="N", help="only so many pictures (all)")),
-        (("--batch",), dict(type=int, metavar="N", help="pictures at a time (16 of terrarium, else 1)")),
-        (("--classes",), dict(action="store_true", help="also print every class")),
-        (("--out",), dict(metavar="DIR", help="folder for a record, a table of classes, and a page with the worst pictures"))]),
-    "benchmarks": (run_benchmarks, "list the data sets: what each needs, its licence, and whether it is on this machine", [_root, _split]),
-    "convert": (run_convert, "write a benchmark as mixed Parquet files, which stream well and can be checked", [
-        (("name",), dict(metavar="NAME", help="one of those that `mrovseg benchmarks` lists")), *_where,
-        (("--out",), dict(required=True, metavar="DIR", help="folder for NAME/SPLIT; stopped, the same command goes on")), _seed]),
-    "models": (run_models, "list the trained models that come with the package", []),
+        (('--benchmark',), dict(default='terrarium', metavar='NAME', help='one of those that `mrovseg benchmarks` lists (%(default)s)')),
+        (('--vocabulary',), dict(metavar='VERSION', help='class names as in these papers: san, cat-seg, fc-clip, ... (the usual ones)')),
+        (('--protocol',), dict(metavar='NAME', help='size rule: own, san, sed, cliper, panoptic, cityscapes (the usual one)')),
+        (('--also',), dict(nargs='*', metavar='WHAT', help='what else is counted: boundary, sizes, oracles, panoptic (what is usual)')),
+        (('--thresholds',), dict(metavar='PAPER', help='of panoptic segments: maft+, fc-clip, mask2former (maft+)')),
+        (('--on-error',), dict(choices=['raise', 'skip'], help='what to do about a picture that cannot be read (raise)')),
+        (('--first',), dict(type=int, metavar='N', help='only so many pictures (all)')),
+        (('--batch',), dict(type=int, metavar='N', help='pictures at a time (16 of terrarium, else 1)')),
+        (('--classes',), dict(action='store_true', help='also print every class')),
+        (('--out',), dict(metavar='DIR', help='folder for a record, a table of classes, and a page with the worst pictures'))]),
+    'benchmarks': (run_benchmarks, 'list the data sets: what each needs, its licence, and whether it is on this machine', [_root, _split]),
+    'convert': (run_convert, 'write a benchmark as mixed Parquet files, which stream well and can be checked', [
+        (('name',), dict(metavar='NAME', help='one of those that `mrovseg benchmarks` lists')), *_where,
+        (('--out',), dict(required=True, metavar='DIR', help='folder for NAME/SPLIT; stopped, the same command goes on')), _seed]),
+    'models': (run_models, 'list the trained models that come with the package', []),
 }
 
 # %% ../../nbs/10_app/08_cli.ipynb #654c4469
 def parser() -> argparse.ArgumentParser:
     "The grammar of the command line."
-    top = argparse.ArgumentParser("mrovseg", description="Name any classes in words, get a mask for each.")
-    verbs = top.add_subparsers(metavar="VERB", required=True)
+    top = argparse.ArgumentParser('mrovseg', description='Name any classes in words, get a mask for each.')
+    verbs = top.add_subparsers(metavar='VERB', required=True)
     for name, (run, what, arguments) in VERBS.items():
-        verb = verbs.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        verb = verbs.add_parser(name, help=what, description=what[0].upper() + what[1:] + '.')
         for flags, options in arguments: verb.add_argument(*flags, **options)
         verb.set_defaults(run=run)
     return top
@@ -204,16 +204,16 @@ def main(
     "The command `mrovseg`."
     a = parser().parse_args(argv)
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *where, **more: _say("note", message)
+        warnings.showwarning = lambda message, *where, **more: _say('note', message)
         try: a.run(a)
-        except KeyboardInterrupt: return _say("mrovseg", "stopped") or 130
-        except (ValueError, OSError, FloatingPointError) as e: return _say("mrovseg", _sentence(e)) or 2
+        except KeyboardInterrupt: return _say('mrovseg', 'stopped') or 130
+        except (ValueError, OSError, FloatingPointError) as e: return _say('mrovseg', _sentence(e)) or 2
     return 0
 
 def _sentence(e):
-    if not (getattr(e, "filename", None) and e.strerror): return str(e)
-    if isinstance(e, (FileExistsError, NotADirectoryError)): return f"{e.filename} cannot be a folder: a file is in the way"
-    return f"{e.strerror}: {e.filename}"
+    if not (getattr(e, 'filename', None) and e.strerror): return str(e)
+    if isinstance(e, (FileExistsError, NotADirectoryError)): return f'{e.filename} cannot be a folder: a file is in the way'
+    return f'{e.strerror}: {e.filename}'
 
 def _say(who, what):
-    if is_first_process(): print(f"{who}: " + " ".join(str(what).split()), file=sys.stderr)
+    if is_first_process(): print(f'{who}: ' + ' '.join(str(what).split()), file=sys.stderr)

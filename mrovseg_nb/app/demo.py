@@ -29,10 +29,10 @@ from ..evaluation.evaluate import evaluate
 
 # %% ../../nbs/10_app/03_demo.ipynb #65560513
 MODELS = {                                                  # name in the table -> how to get it
-    "MROVSeg": lambda: Segmenter.from_pretrained("mrovseg-terrarium"),
-    "trained, p = 0": lambda: Segmenter.from_pretrained("mrovseg-terrarium-p0"),
-    "CLIP, dense": lambda: Segmenter("dense_clip", clip="terrarium", p=0.5, classes=CLASSES)}   # the better of whole and slices
-COLUMNS = ("base", "novel", "unseen", "stuff", "all")
+    'MROVSeg': lambda: Segmenter.from_pretrained('mrovseg-terrarium'),
+    'trained, p = 0': lambda: Segmenter.from_pretrained('mrovseg-terrarium-p0'),
+    'CLIP, dense': lambda: Segmenter('dense_clip', clip='terrarium', p=0.5, classes=CLASSES)}   # the better of whole and slices
+COLUMNS = ('base', 'novel', 'unseen', 'stuff', 'all')
 
 # %% ../../nbs/10_app/03_demo.ipynb #e2c6da83
 def table_row(
@@ -42,20 +42,20 @@ def table_row(
 ) -> dict[str, float]:         # the tiers and all -> mIoU, percent
     "One line of the table."
     result = evaluate(segmenter.model, rows, parse_classes(CLASSES), TIERS, progress=progress)
-    return {tier: 100*value for tier, value in {**result["tiers"], "all": result["miou_present"]}.items()}
+    return {tier: 100*value for tier, value in {**result['tiers'], 'all': result['miou_present']}.items()}
 
 def table_cells(
     row:dict[str, float],
 ) -> list[str]:                # in the order of COLUMNS
     "The numbers of a row as text; a tier that does not occur in the scenes has none."
-    return ["-" if np.isnan(row[c]) else f"{row[c]:.1f}" for c in COLUMNS]
+    return ['-' if np.isnan(row[c]) else f'{row[c]:.1f}' for c in COLUMNS]
 
 def table_text(
     rows:dict[str, dict],      # name -> row
 ) -> str:
     "The table for a terminal."
-    line = lambda name, values: f"{name:16}" + "".join(f"{v:>8}" for v in values)
-    return "\n".join([line("mIoU, %", COLUMNS), *(line(name, table_cells(r)) for name, r in rows.items())])
+    line = lambda name, values: f'{name:16}' + ''.join(f'{v:>8}' for v in values)
+    return '\n'.join([line('mIoU, %', COLUMNS), *(line(name, table_cells(r)) for name, r in rows.items())])
 
 # %% ../../nbs/10_app/03_demo.ipynb #a6420b56
 def scene_panels(
@@ -64,14 +64,14 @@ def scene_panels(
     side:int=192,                             # of a panel, pixels
 ) -> tuple[dict[str, np.ndarray], list]:      # title -> (side, side, 3) uint8; entries of the legend
     "What to show of a scene."
-    maps = {"truth": scene.labels.astype(int), **found}
-    enough = lambda title, n: n >= scene.labels.size/50 or title == "truth"
+    maps = {'truth': scene.labels.astype(int), **found}
+    enough = lambda title, n: n >= scene.labels.size/50 or title == 'truth'
     order = list(dict.fromkeys(k for title, labels in maps.items() for k, n in present(labels) if enough(title, n)))
     colours = np.full((len(CLASSES), 3), 128)
     colours[order] = palette(len(order))
     image = enlarge(scene.image, side)
     drawn = {title: overlay(image, enlarge(labels, side), colours, 0.6) for title, labels in maps.items()}
-    return {"picture": image, **drawn}, [*((CLASSES[k], colours[k]) for k in order), ("other classes", (128, 128, 128))]
+    return {'picture': image, **drawn}, [*((CLASSES[k], colours[k]) for k in order), ('other classes', (128, 128, 128))]
 
 def contact_sheet(
     shown:list,            # what `scene_panels` gave for each scene
@@ -83,16 +83,16 @@ def contact_sheet(
 # %% ../../nbs/10_app/03_demo.ipynb #02a714c0
 def table_html(rows:dict[str, dict]) -> str:
     "The table for a page."
-    line = lambda name, values, tag: f"<tr><th>{escape(name)}</th>" + "".join(f"<{tag}>{v}</{tag}>" for v in values) + "</tr>"
-    body = [line("mIoU, %", COLUMNS, "th"), *(line(name, table_cells(r), "td") for name, r in rows.items())]
-    return "\n".join(["<table>", *body, "</table>"])
+    line = lambda name, values, tag: f'<tr><th>{escape(name)}</th>' + ''.join(f'<{tag}>{v}</{tag}>' for v in values) + '</tr>'
+    body = [line('mIoU, %', COLUMNS, 'th'), *(line(name, table_cells(r), 'td') for name, r in rows.items())]
+    return '\n'.join(['<table>', *body, '</table>'])
 
 def scene_html(number:int, pictures:dict, entries:list) -> str:
     "A scene for a page."
     figure = '<figure><img src="{}" alt="{}"><figcaption>{}</figcaption></figure>'
     figures = [figure.format(data_url(p), escape(title), escape(title)) for title, p in pictures.items()]
     names = [f'<span class="name"><i style="background:rgb({r},{g},{b})"></i>{escape(name)}</span>' for name, (r, g, b) in entries]
-    return f"<section><h3>Scene {number}</h3>\n" + "\n".join(figures) + f"\n<div>{' '.join(names)}</div></section>"
+    return f'<section><h3>Scene {number}</h3>\n' + '\n'.join(figures) + f"\n<div>{' '.join(names)}</div></section>"
 
 # %% ../../nbs/10_app/03_demo.ipynb #969447c3
 ABOUT = """Three models with one small frozen CLIP, asked for 108 classes by name. <b>base</b> classes had masks in training, <b>novel</b>
@@ -108,7 +108,7 @@ def demo_html(
     head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">\n{VIEW}\n<title>mrovseg demo</title>\n<style>\n{STYLE}\n</style>'
     sections = [scene_html(number, *what) for number, what in shown.items()]
     foot = f'<p class="dim">{escape(made)}</p>\n</html>\n'
-    return "\n".join([head, "<h1>MROVSeg on Terrarium</h1>", f"<p>{ABOUT}</p>", table_html(rows), *sections, foot])
+    return '\n'.join([head, '<h1>MROVSeg on Terrarium</h1>', f'<p>{ABOUT}</p>', table_html(rows), *sections, foot])
 
 # %% ../../nbs/10_app/03_demo.ipynb #7d379976
 @contextmanager
@@ -123,25 +123,25 @@ def one_thread():
 @one_thread()
 def demo(
     scenes:int=64,                    # how many go into the table
-    out:str|Path="mrovseg_demo",      # folder for the page and the contact sheet, made if missing
+    out:str|Path='mrovseg_demo',      # folder for the page and the contact sheet, made if missing
     seed:int=0,                       # number of the first scene
     pictures:int=8,                   # how many are shown, at most
 ) -> dict[str, dict]:                 # the table: name -> mIoU by tier, percent
     "Segment fresh scenes with three models; print a table, write index.html and scenes.png."
-    if min(scenes - 1, seed) < 0: raise ValueError(f"a demo has 1 scene or more, from seed 0 or more: not {scenes} scenes from seed {seed}")
+    if min(scenes - 1, seed) < 0: raise ValueError(f'A demo has 1 scene or more, from seed 0 or more: not {scenes} scenes from seed {seed}')
     start, out, rows, found = time.time(), Path(out).expanduser(), {}, {}
     out.mkdir(parents=True, exist_ok=True)
-    world = [split_scene("demo", seed + i) for i in range(scenes)]
-    for name, load in tqdm(MODELS.items(), unit="model"):
+    world = [split_scene('demo', seed + i) for i in range(scenes)]
+    for name, load in tqdm(MODELS.items(), unit='model'):
         segmenter = load()
         rows[name] = table_row(segmenter, map(vars, world))
         found[name] = [s.labels for s in segmenter.stream([w.image for w in world[:pictures]])]
     shown = {seed + i: scene_panels(w, {name: f[i] for name, f in found.items()}) for i, w in enumerate(world[:pictures])}
-    which = f"scene {seed}" if scenes == 1 else f"scenes {seed} to {seed + scenes - 1}"
-    made = (f"Made by mrovseg_nb {__version__} with torch {torch.__version__} in {time.time() - start:.0f} seconds: {which} "
-            f"of the split demo, 96 x 96 pixels, which no model was trained on. "
-            f"To make it again: mrovseg demo --scenes {scenes} --seed {seed}")
-    write_atomic(out/"scenes.png", as_bytes(contact_sheet(list(shown.values()))))
-    write_atomic(out/"index.html", demo_html(rows, shown, made).encode())
+    which = f'scene {seed}' if scenes == 1 else f'scenes {seed} to {seed + scenes - 1}'
+    made = (f'Made by mrovseg_nb {__version__} with torch {torch.__version__} in {time.time() - start:.0f} seconds: {which} '
+            f'of the split demo, 96 x 96 pixels, which no model was trained on. '
+            f'To make it again: mrovseg demo --scenes {scenes} --seed {seed}')
+    write_atomic(out/'scenes.png', as_bytes(contact_sheet(list(shown.values()))))
+    write_atomic(out/'index.html', demo_html(rows, shown, made).encode())
     print(table_text(rows), f"\n{made}\nPictures: {out/'index.html'} and {out/'scenes.png'}")
     return rows

@@ -29,7 +29,7 @@ class Segmentation:
         "Where a class is."
         if name not in self.classes:
             nearest = get_close_matches(name, self.classes, 1, 0)[0]
-            raise ValueError(f"{name!r} is not among the {len(self.classes)} classes, the nearest is {nearest!r}")
+            raise ValueError(f'{name!r} is not among the {len(self.classes)} classes, the nearest is {nearest!r}')
         return self.labels == self.classes.index(name)
     @property
     def areas(self) -> dict[str, int]:
@@ -40,9 +40,9 @@ class Segmentation:
         "What is drawn and exported: (H, W) numbers of regions, -1 for none, and the class of each."
         return self.labels, self.classes
     def __repr__(self):
-        share = {**self.areas, "background": int((self.labels < 0).sum())}
-        found = ", ".join(f"{name} {n/self.labels.size:.1%}" for name, n in share.items() if n)
-        return f"Segmentation of {self.labels.shape[1]} x {self.labels.shape[0]} pixels: {found}"
+        share = {**self.areas, 'background': int((self.labels < 0).sum())}
+        found = ', '.join(f'{name} {n/self.labels.size:.1%}' for name, n in share.items() if n)
+        return f'Segmentation of {self.labels.shape[1]} x {self.labels.shape[0]} pixels: {found}'
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #df308708
 @patch
@@ -55,15 +55,15 @@ def to_pil(
     n = -(-max(labels.shape)//side)
     image, labels = np.array(Image.fromarray(self.image).reduce(n)), labels[::n, ::n]
     colours = palette(len(names))
-    entries = [(f"{names[k]} {c/labels.size:.0%}", colours[k]) for k, c in present(labels)]
-    if (rest := (labels < 0).mean()): entries.append((f"background {rest:.0%}", (255, 255, 255)))
+    entries = [(f'{names[k]} {c/labels.size:.0%}', colours[k]) for k, c in present(labels)]
+    if (rest := (labels < 0).mean()): entries.append((f'background {rest:.0%}', (255, 255, 255)))
     return join([overlay(enlarge(image), enlarge(labels), colours), legend(entries)])
 
 @patch
 def _repr_mimebundle_(self:Segmentation, include=None, exclude=None):
     labels, names = self.regions
-    return {"text/plain": repr(self), "image/png": as_bytes(self.to_pil(512)),
-            "application/vnd.plotly.v1+json": figure(self.image, labels, names, palette(len(names)))}
+    return {'text/plain': repr(self), 'image/png': as_bytes(self.to_pil(512)),
+            'application/vnd.plotly.v1+json': figure(self.image, labels, names, palette(len(names)))}
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #d81c760d
 @patch
@@ -72,20 +72,20 @@ def save(
     path:str|Path,         # of a PNG; missing folders are made
 ) -> None:
     "Labels and class names as one PNG: background is the largest number, 255 or, with more than 255 classes, 65535."
-    if Path(path).suffix.lower() != ".png": raise ValueError(f"labels are saved as PNG, so {str(path)!r} should end in .png")
+    if Path(path).suffix.lower() != '.png': raise ValueError(f'Labels are saved as PNG, so {str(path)!r} should end in .png')
     small, note = len(self.classes) <= 255, PngInfo()
     labels = Image.fromarray(self.labels.astype(np.uint8 if small else np.uint16))         # -1 wraps to 255 or 65535
     if small: labels.putpalette([*palette(255).ravel().tolist(), 0, 0, 0])
-    note.add_itxt("classes", json.dumps(self.classes, ensure_ascii=False))
-    write_atomic(path, lambda file: labels.save(file, "PNG", pnginfo=note))
+    note.add_itxt('classes', json.dumps(self.classes, ensure_ascii=False))
+    write_atomic(path, lambda file: labels.save(file, 'PNG', pnginfo=note))
 
 def read_labels(
     path:str|Path,                            # of a PNG that `Segmentation.save` wrote
 ) -> tuple[np.ndarray, list[str]]:            # (H, W) int64 labels, -1: background; K names
     "What `Segmentation.save` wrote."
     with Image.open(path) as png:
-        if "classes" not in png.info: raise ValueError(f"{path} has no class names in it, so it is not a saved segmentation")
-        labels, classes = np.array(png).astype(np.int64), json.loads(png.info["classes"])
+        if 'classes' not in png.info: raise ValueError(f'{path} has no class names in it, so it is not a saved segmentation')
+        labels, classes = np.array(png).astype(np.int64), json.loads(png.info['classes'])
     return np.where(labels == (255 if len(classes) <= 255 else 65535), -1, labels), classes
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #34eebd37
@@ -102,7 +102,7 @@ def rle(
             bits, left = left & 31, left >> 5
             more = left != (-1 if bits & 16 else 0)
             letters.append(chr(48 + bits + 32*more))
-    return dict(size=list(mask.shape), counts="".join(letters))
+    return dict(size=list(mask.shape), counts=''.join(letters))
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #3d44fe5d
 @patch
@@ -125,5 +125,5 @@ class PanopticSegmentation(Segmentation):
     @property
     def regions(self):
         at = np.full(self.ids.max(initial=0) + 1, -1)
-        at[[s["id"] for s in self.segments]] = range(len(self.segments))
-        return at[self.ids], [s["class"] for s in self.segments]
+        at[[s['id'] for s in self.segments]] = range(len(self.segments))
+        return at[self.ids], [s['class'] for s in self.segments]

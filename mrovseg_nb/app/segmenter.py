@@ -34,19 +34,19 @@ def preset_for(
     "The preset made for this CLIP, else for the CLIP most like it."
     for name, preset in PRESETS.items():
         if preset.clip == clip: return name
-    tower = clip_config(clip)["vision_cfg"]
-    if "timm_model_name" in tower: return "convnext-l"
-    return "vit-b-16" if np.mean(tower["layers"]) < 18 else "vit-l-14"
+    tower = clip_config(clip)['vision_cfg']
+    if 'timm_model_name' in tower: return 'convnext-l'
+    return 'vit-b-16' if np.mean(tower['layers']) < 18 else 'vit-l-14'
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #1fcb0ded
 def _mrovseg(clip, **config):
-    warnings.warn(f"MROVSeg on {clip} is untrained: its masks mean nothing until it is trained or weights are loaded", stacklevel=3)
+    warnings.warn(f'MROVSeg on {clip} is untrained: its masks mean nothing until it is trained or weights are loaded', stacklevel=3)
     return MROVSeg(replace(PRESETS[preset_for(clip)], clip=clip, **config))
 
 def _dense_clip(clip, **config):
     preset = PRESETS[preset_for(clip)]
     fields = dict(pretrained=preset.pretrained, crop=preset.crop, template=preset.template) | config
-    return DenseCLIP(load_clip(clip, fields.pop("pretrained")), **fields)
+    return DenseCLIP(load_clip(clip, fields.pop('pretrained')), **fields)
 
 METHODS = dict(mrovseg=_mrovseg, dense_clip=_dense_clip)
 
@@ -56,8 +56,8 @@ def is_single_image(
 ) -> bool:
     "Is it one picture, rather than many?"
     if isinstance(images, (str, Path)): return not Path(images).expanduser().is_dir()
-    if isinstance(images, Image.Image) or 0 < getattr(images, "ndim", 9) <= 3: return True
-    if not hasattr(images, "__iter__"): raise ValueError(f"a picture is a path, a Pillow image or an array, not {images!r}")
+    if isinstance(images, Image.Image) or 0 < getattr(images, 'ndim', 9) <= 3: return True
+    if not hasattr(images, '__iter__'): raise ValueError(f'A picture is a path, a Pillow image or an array, not {images!r}')
     return False
 
 def iterate_images(
@@ -68,8 +68,8 @@ def iterate_images(
     return list_images(images) if isinstance(images, (str, Path)) else images
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #5fa514bb
-STUFF = ("ground", "land", "grass", "tree", "building", "wall", "sky", "lake", "water", "river", "sea", "railway", "railroad",
-         "keyboard", "helmet", "cloud", "house", "mountain", "ocean", "road", "rock", "street", "valley", "bridge", "sign")
+STUFF = ('ground', 'land', 'grass', 'tree', 'building', 'wall', 'sky', 'lake', 'water', 'river', 'sea', 'railway', 'railroad',
+         'keyboard', 'helmet', 'cloud', 'house', 'mountain', 'ocean', 'road', 'rock', 'street', 'valley', 'bridge', 'sign')
 
 def background_words(
     vocabulary:Vocabulary,         # the classes asked for
@@ -83,33 +83,33 @@ def background_words(
     named = [parts(w) for words in vocabulary.synonyms for w in words]
     same = set.__le__ if background is True else set.__eq__
     words = tuple(w for w in dict.fromkeys(chosen) if not any(same(n, parts(w)) for n in named))
-    if not words: raise ValueError("every background word is also a class: give other words, like 'wall; floor'")
+    if not words: raise ValueError("Every background word is also a class: give other words, like 'wall; floor'")
     return words
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #3f48825f
 class Segmenter:
     "An open-vocabulary model with a person's habits around it."
     def __init__(self,
-        method:str|OpenVocabularyModel="mrovseg",    # a key of METHODS, or a model
-        clip:str="ViT-B-16-quickgelu",               # a model name of open_clip, or terrarium
+        method:str|OpenVocabularyModel='mrovseg',    # a key of METHODS, or a model
+        clip:str='ViT-B-16-quickgelu',               # a model name of open_clip, or terrarium
         classes=None,                                # default vocabulary, as `parse_classes` takes it
         **config,                                    # fields of the method's configuration, like pretrained="openai"
     ):
         if isinstance(method, str) and method not in METHODS:
-            raise ValueError(f"there is no method {method!r}: choose from {', '.join(METHODS)}")
+            raise ValueError(f"There is no method {method!r}: choose from {', '.join(METHODS)}")
         self.model = (METHODS[method](clip, **config) if isinstance(method, str) else method).eval()
         self.vocabulary = None if classes is None else parse_classes(classes)
     @property
     def classes(self) -> list[str]|None:
         "Names of the default vocabulary."
         return self.vocabulary and list(self.vocabulary)
-    def to(self, device) -> "Segmenter":
+    def to(self, device) -> 'Segmenter':
         "Move the model."
         self.model.to(device)
         return self
     def _asked(self, classes):
         if classes is not None: return parse_classes(classes)
-        if self.vocabulary is None: raise ValueError("this model has no vocabulary of its own: name the classes, like 'dog; cat'")
+        if self.vocabulary is None: raise ValueError("This model has no vocabulary of its own: name the classes, like 'dog; cat'")
         return self.vocabulary
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #ab376cef
@@ -141,28 +141,28 @@ def __call__(self:Segmenter,
     "Where are these classes?"
     if is_single_image(images): return next(self.stream(images, classes, background))
     images = iterate_images(images)
-    n = len(images) if hasattr(images, "__len__") else None
+    n = len(images) if hasattr(images, '__len__') else None
     found = self.stream(images, classes, background, batch_size)
-    return list(tqdm(found, total=n, unit="picture", disable=n is not None and n <= batch_size))
+    return list(tqdm(found, total=n, unit='picture', disable=n is not None and n <= batch_size))
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #76edc983
 def shipped_models() -> list[str]:
     "Names of the trained models that come with the package."
-    return sorted(c.parent.name for c in shipped("models").glob("*/config.json"))
+    return sorted(c.parent.name for c in shipped('models').glob('*/config.json'))
 
 def model_folder(
     name:str|Path,    # a shipped name, a folder, or a hub id
 ) -> Path:
     "The folder that holds a trained model, downloaded if need be."
-    if str(name) in shipped_models(): return shipped("models", str(name))
-    folder, why = Path(name).expanduser(), "it is no folder, and a Hugging Face id looks like owner/name"
-    if not folder.is_dir() and str(name).count("/") == 1 and str(name)[0] not in "./~":
-        try: folder = Path(snapshot_download(str(name), allow_patterns=["config.json", "model.safetensors"]))
-        except Exception as e: why = f"it is no folder, and the Hugging Face hub has none or is out of reach ({type(e).__name__})"
+    if str(name) in shipped_models(): return shipped('models', str(name))
+    folder, why = Path(name).expanduser(), 'it is no folder, and a Hugging Face id looks like owner/name'
+    if not folder.is_dir() and str(name).count('/') == 1 and str(name)[0] not in './~':
+        try: folder = Path(snapshot_download(str(name), allow_patterns=['config.json', 'model.safetensors']))
+        except Exception as e: why = f'it is no folder, and the Hugging Face hub has none or is out of reach ({type(e).__name__})'
     if folder.is_dir():
-        if (folder/"config.json").is_file(): return folder
-        why = "the folder has no config.json"
-    raise ValueError(f"there is no model {str(name)!r}: {why}; those that ship are {', '.join(shipped_models())}")
+        if (folder/'config.json').is_file(): return folder
+        why = 'the folder has no config.json'
+    raise ValueError(f"There is no model {str(name)!r}: {why}; those that ship are {', '.join(shipped_models())}")
 
 @patch(cls_method=True)
 def from_pretrained(cls:Segmenter,
@@ -170,7 +170,7 @@ def from_pretrained(cls:Segmenter,
 ) -> Segmenter:
     "Load a trained model: one that ships, one's own, or one from the Hugging Face hub."
     folder = model_folder(name)
-    return cls(load_model(folder), classes=read_config(folder).get("classes"))
+    return cls(load_model(folder), classes=read_config(folder).get('classes'))
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #00af4baa
 @patch
@@ -180,15 +180,15 @@ def panoptic(self:Segmenter,
     stuff=(),                  # classes that do not
 ) -> PanopticSegmentation:
     "Where are these things, one by one, and this stuff?"
-    if not hasattr(self.model, "panoptic"):
-        raise ValueError(f"{type(self.model).__name__} cannot tell things apart: use a model that can, like MROVSeg")
+    if not hasattr(self.model, 'panoptic'):
+        raise ValueError(f'{type(self.model).__name__} cannot tell things apart: use a model that can, like MROVSeg')
     things, stuff = (parse_classes(c).synonyms if c else () for c in (things, stuff))
     vocabulary, image = parse_classes(things + stuff), read_image(image)
     ids, segments = self.model.panoptic([image], vocabulary, len(things))[0]
     scores, labels = np.zeros((len(vocabulary), *ids.shape), np.float32), np.full(ids.shape, -1)
     for s in segments:
-        where, k = ids == s["id"], s["label"]
-        scores[k][where], labels[where] = s["score"], k
+        where, k = ids == s['id'], s['label']
+        scores[k][where], labels[where] = s['score'], k
     names = list(vocabulary)
-    named = [{"id": s["id"], "class": names[s["label"]], "score": s["score"], "area": s["area"]} for s in segments]
+    named = [{'id': s['id'], 'class': names[s['label']], 'score': s['score'], 'area': s['area']} for s in segments]
     return PanopticSegmentation(image, names, scores, labels, ids, named)

@@ -22,9 +22,9 @@ def shipped(
 ) -> Path:         # absolute
     "A file or folder that comes with the package."
     package = Path(mrovseg_nb.__file__).resolve().parent
-    inside = package/"_data"
-    path = (inside if inside.is_dir() else package.parent/"data").joinpath(*parts)
-    if not path.exists(): raise FileNotFoundError(f"{path} is missing: it comes with mrovseg_nb, so install the package again")
+    inside = package/'_data'
+    path = (inside if inside.is_dir() else package.parent/'data').joinpath(*parts)
+    if not path.exists(): raise FileNotFoundError(f'{path} is missing: it comes with mrovseg_nb, so install the package again')
     return path
 
 # %% ../../nbs/01_basics/01_files.ipynb #1a52446a
@@ -65,9 +65,9 @@ def write_atomic(
     "Write a file so that at every moment `path` holds the old content or the new, never a part."
     path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')
     try:
-        with open(part, "xb") as f:
+        with open(part, 'xb') as f:
             f.write(content) if isinstance(content, bytes) else content(f)
             f.flush()
             os.fsync(f.fileno())

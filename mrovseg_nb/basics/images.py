@@ -21,9 +21,9 @@ def to_png_bytes(
     flat = array.ndim == 2 and array.dtype in (np.uint8, np.uint16, bool)
     deep = array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8
     if not array.size or not (flat or deep):
-        raise ValueError("a PNG holds (H, W) of uint8, uint16 or bool, or (H, W, 3 or 4) of uint8, "
-                         f"not {array.shape} of {array.dtype}")
-    Image.fromarray(array).save(out, "PNG")
+        raise ValueError('A PNG holds (H, W) of uint8, uint16 or bool, or (H, W, 3 or 4) of uint8, '
+                         f'not {array.shape} of {array.dtype}')
+    Image.fromarray(array).save(out, 'PNG')
     return out.getvalue()
 
 # %% ../../nbs/01_basics/02_images.ipynb #cc033f80
@@ -31,11 +31,11 @@ WHITE = dict(bool=1, uint8=255, uint16=65535, float16=1, float32=1, float64=1)
 
 def _eight_bits(a):
     "Values of any type in `WHITE` as uint8, black at 0, white at 255"
-    if a.dtype.name not in WHITE: raise ValueError(f"its values are {a.dtype}, not one of {', '.join(WHITE)}")
+    if a.dtype.name not in WHITE: raise ValueError(f"Its values are {a.dtype}, not one of {', '.join(WHITE)}")
     white = WHITE[a.dtype.name]
     b = a if white == 255 else np.rint(255*a.astype(np.float32)/white)
     if not ((b >= 0) & (b <= 255)).all():
-        raise ValueError(f"its values run from {a.min():g} to {a.max():g}, and {a.dtype} should stay between 0 and {white}")
+        raise ValueError(f'Its values run from {a.min():g} to {a.max():g}, and {a.dtype} should stay between 0 and {white}')
     return b.astype(np.uint8)
 
 # %% ../../nbs/01_basics/02_images.ipynb #ab030570
@@ -43,27 +43,27 @@ def _from_array(a):
     "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4) -> (H, W, 3) uint8"
     if a.ndim == 2: a = a[..., None]
     if a.ndim != 3 or a.shape[2] not in (1, 3, 4):
-        raise ValueError(f"its shape is {a.shape}, not (H, W), or (H, W, C) with C = 1, 3 or 4 channels, which come last")
-    if a.size == 0: raise ValueError(f"it has no pixels, its shape is {a.shape}")
+        raise ValueError(f'Its shape is {a.shape}, not (H, W), or (H, W, C) with C = 1, 3 or 4 channels, which come last')
+    if a.size == 0: raise ValueError(f'It has no pixels, its shape is {a.shape}')
     a = _eight_bits(a)
     if a.shape[2] == 4: return _from_pil(Image.fromarray(a))
     return np.array(np.broadcast_to(a, (*a.shape[:2], 3)))
 
 def _from_pil(im):
     "An image of any mode, upright and on white -> (H, W, 3) uint8"
-    if 0 in im.size: raise ValueError(f"it has no pixels, its size is {im.width} x {im.height}")
+    if 0 in im.size: raise ValueError(f'It has no pixels, its size is {im.width} x {im.height}')
     im = ImageOps.exif_transpose(im)
-    if im.mode == "I": return _from_array(np.asarray(im)/65535)      # 16 bits in a wider type
-    if im.mode[0] in "IF": return _from_array(np.asarray(im))
-    if im.has_transparency_data: im = Image.alpha_composite(Image.new("RGBA", im.size, "white"), im.convert("RGBA"))
-    return np.array(im.convert("RGB"))
+    if im.mode == 'I': return _from_array(np.asarray(im)/65535)      # 16 bits in a wider type
+    if im.mode[0] in 'IF': return _from_array(np.asarray(im))
+    if im.has_transparency_data: im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im.convert('RGBA'))
+    return np.array(im.convert('RGB'))
 
 # %% ../../nbs/01_basics/02_images.ipynb #d04cb8e5
 def why_unreadable(e):
     "What is wrong with a picture, in words"
-    if isinstance(e, IsADirectoryError): return "it is a folder, and list_images finds the pictures in one"
-    if isinstance(e, UnidentifiedImageError): return "it is not a picture"
-    if isinstance(e, Image.DecompressionBombError): return f"it has over {2*Image.MAX_IMAGE_PIXELS:,} pixels, make it smaller"
+    if isinstance(e, IsADirectoryError): return 'it is a folder, and list_images finds the pictures in one'
+    if isinstance(e, UnidentifiedImageError): return 'it is not a picture'
+    if isinstance(e, Image.DecompressionBombError): return f'it has over {2*Image.MAX_IMAGE_PIXELS:,} pixels, make it smaller'
     return str(e) or type(e).__name__
 
 def read_image(
@@ -75,20 +75,20 @@ def read_image(
         if isinstance(source, Image.Image): return _from_pil(source)
         if not is_file: return _from_array(np.asarray(source))
         with Image.open(Path(source).expanduser()) as im: return _from_pil(im)
-    except FileNotFoundError: raise FileNotFoundError(f"there is no file {source}") from None
+    except FileNotFoundError: raise FileNotFoundError(f'There is no file {source}') from None
     except Exception as e:
-        name = source if is_file else getattr(source, "filename", "") or "the picture"
-        raise ValueError(f"{name} cannot be read: {why_unreadable(e)}") from e
+        name = source if is_file else getattr(source, 'filename', '') or 'the picture'
+        raise ValueError(f'{name} cannot be read: {why_unreadable(e)}') from e
 
 # %% ../../nbs/01_basics/02_images.ipynb #c15cc9a8
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
 
 def list_images(
     folder:str|Path,    # not searched deeper than one level
 ) -> list[Path]:        # its pictures, by the ends of their names
     "The pictures in a folder, sorted by name."
     folder = Path(folder).expanduser()
-    if not folder.is_dir(): raise FileNotFoundError(f"there is no folder {folder}")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    if not found: raise ValueError(f"there are no pictures in {folder}: no file ends in {', '.join(SUFFIXES)}")
+    if not folder.is_dir(): raise FileNotFoundError(f'There is no folder {folder}')
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith('.'))
+    if not found: raise ValueError(f"There are no pictures in {folder}: no file ends in {', '.join(SUFFIXES)}")
     return found

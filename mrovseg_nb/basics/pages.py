@@ -7,7 +7,7 @@ __all__ = ['VIEW', 'STYLE']
 
 # %% ../../nbs/01_basics/05_pages.ipynb #02a714cd
 VIEW = '<meta name="viewport" content="width=device-width, initial-scale=1">'
-STYLE = """:root { color-scheme: light dark; --line: #d0d0d0; --dim: #666 }
+STYLE = ''':root { color-scheme: light dark; --line: #d0d0d0; --dim: #666 }
 @media (prefers-color-scheme: dark) { :root { --line: #444; --dim: #aaa } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; margin: 1.5rem 0 }
@@ -18,4 +18,4 @@ img { display: block; width: 12rem; image-rendering: pixelated }
 section { border-top: 1px solid var(--line); padding: .5rem 0 }
 .name { display: inline-block; margin-right: 1.2em }
 .name i { display: inline-block; width: .8em; height: .8em; margin-right: .4em }
-.dim { color: var(--dim) }"""
+.dim { color: var(--dim) }'''

@@ -29,7 +29,7 @@ def perceived_colours(
     "Colours as four kinds of eyes see them, in OKLab (Ottosson 2020, Machado et al. 2009)."
     c = np.asarray(rgb)/255
     light = np.where(c <= 0.04045, c/12.92, ((c + 0.055)/1.055)**2.4)                     # sRGB -> linear
-    light = np.einsum("vij,nj->nvi", SIGHT, light).clip(0, 1)                             # (n, 4, 3)
+    light = np.einsum('vij,nj->nvi', SIGHT, light).clip(0, 1)                             # (n, 4, 3)
     return np.cbrt(light @ _CONES.T) @ _LAB.T
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #9667a5da
@@ -81,7 +81,7 @@ def overlay(
 def _text(text, size):
     "The text in letters that the font has, the font, and how wide it will be"
     font = ImageFont.load_default(size)
-    text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    text = ''.join(c for c in unicodedata.normalize('NFKD', text) if not unicodedata.combining(c))
     return text, font, font.getlength(text)
 
 def present(
@@ -98,15 +98,15 @@ def legend(
 ) -> Image.Image:
     "A column of coloured squares with text."
     lines = list(entries)[:most]
-    if more := len(entries) - len(lines): lines.append((f"and {more} more", (255, 255, 255)))
+    if more := len(entries) - len(lines): lines.append((f'and {more} more', (255, 255, 255)))
     width = max([_text(t, size)[2] for t, _ in lines], default=0)
-    out = Image.new("RGB", (int(width) + 2*size + 2, max(1, (size + 8)*len(lines))), "white")
+    out = Image.new('RGB', (int(width) + 2*size + 2, max(1, (size + 8)*len(lines))), 'white')
     pen = ImageDraw.Draw(out)
     for i, (text, colour) in enumerate(lines):
         y = i*(size + 8)
         pen.rectangle((0, y + 3, size, y + size + 3), fill=tuple(map(int, colour)))
         text, font, _ = _text(text, size)
-        pen.text((size + 8, y + 2), text, fill="black", font=font)
+        pen.text((size + 8, y + 2), text, fill='black', font=font)
     return out
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #8354430d
@@ -118,8 +118,8 @@ def titled(
     "The picture with a line of text above."
     picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     text, font, width = _text(title, size)
-    out = Image.new("RGB", (max(picture.width, int(width) + 1), picture.height + size + 8), "white")
-    ImageDraw.Draw(out).text((0, 2), text, fill="black", font=font)
+    out = Image.new('RGB', (max(picture.width, int(width) + 1), picture.height + size + 8), 'white')
+    ImageDraw.Draw(out).text((0, 2), text, fill='black', font=font)
     out.paste(picture, (0, size + 8))
     return out
 
@@ -132,7 +132,7 @@ def join(
     pictures = [p if isinstance(p, Image.Image) else Image.fromarray(p) for p in pictures]
     ws, hs = [p.width + gap for p in pictures], [p.height + gap for p in pictures]
     size = (max(ws), sum(hs)) if down else (sum(ws), max(hs))
-    out, x, y = Image.new("RGB", (size[0] + gap, size[1] + gap), "white"), gap, gap
+    out, x, y = Image.new('RGB', (size[0] + gap, size[1] + gap), 'white'), gap, gap
     for p, w, h in zip(pictures, ws, hs):
         out.paste(p, (x, y))
         x, y = (x, y + h) if down else (x + w, y)
@@ -165,19 +165,19 @@ def outlines(
 # %% ../../nbs/01_basics/03_pictures.ipynb #d13ef2eb
 def as_bytes(
     picture:Image.Image|np.ndarray,
-    format:str="png",                   # or jpeg
+    format:str='png',                   # or jpeg
 ) -> bytes:
     "A picture as the content of a file."
     picture, out = picture if isinstance(picture, Image.Image) else Image.fromarray(picture), io.BytesIO()
-    picture.save(out, format, **dict(quality=85) if format == "jpeg" else dict(optimize=True))
+    picture.save(out, format, **dict(quality=85) if format == 'jpeg' else dict(optimize=True))
     return out.getvalue()
 
 def data_url(
     picture:Image.Image|np.ndarray,
-    format:str="png",                   # or jpeg
+    format:str='png',                   # or jpeg
 ) -> str:
     "A picture as text that HTML and plotly take for an address."
-    return f"data:image/{format};base64," + base64.b64encode(as_bytes(picture, format)).decode()
+    return f'data:image/{format};base64,' + base64.b64encode(as_bytes(picture, format)).decode()
 
 def subsample(
     pixels:np.ndarray,    # (H, W, ...)
@@ -194,9 +194,9 @@ def _shape(mask, name, colour):
     for line in outlines(mask):
         x += [*line[:, 0].tolist(), line[0, 0].item(), None]
         y += [*line[:, 1].tolist(), line[0, 1].item(), None]
-    rgb = "{},{},{}".format(*map(int, colour))
-    return dict(type="scatter", mode="lines", x=x, y=y, name=name, text=name, hoveron="fills", hoverinfo="text", fill="toself",
-                line=dict(width=1.5, color=f"rgb({rgb})"), fillcolor=f"rgba({rgb},0.45)")
+    rgb = '{},{},{}'.format(*map(int, colour))
+    return dict(type='scatter', mode='lines', x=x, y=y, name=name, text=name, hoveron='fills', hoverinfo='text', fill='toself',
+                line=dict(width=1.5, color=f'rgb({rgb})'), fillcolor=f'rgba({rgb},0.45)')
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #9d15228c
 def figure(
@@ -212,14 +212,14 @@ def figure(
     small = subsample(labels, 256)
     h, w = small.shape
     scale = 480/max(h, w)
-    axis = dict(visible=False, constrain="domain")
-    box = dict(source=data_url(under, "jpeg" if large else "png"), xref="x", yref="y", x=0, y=0, sizex=w, sizey=h, sizing="stretch",
-               layer="below")
+    axis = dict(visible=False, constrain='domain')
+    box = dict(source=data_url(under, 'jpeg' if large else 'png'), xref='x', yref='y', x=0, y=0, sizex=w, sizey=h, sizing='stretch',
+               layer='below')
     return dict(
         data=[_shape(small == k, names[k], colours[k]) for k, _ in present(small)],
-        layout=dict(images=[box], xaxis=dict(axis, range=[0, w]), yaxis=dict(axis, range=[h, 0], scaleanchor="x"),
+        layout=dict(images=[box], xaxis=dict(axis, range=[0, w]), yaxis=dict(axis, range=[h, 0], scaleanchor='x'),
                     width=max(120, w*scale) + 220, height=max(120, h*scale) + 40, margin=dict(l=10, r=10, t=30, b=10),
-                    plot_bgcolor="white", paper_bgcolor="white", font=dict(color="black"), showlegend=True, hovermode="closest"))
+                    plot_bgcolor='white', paper_bgcolor='white', font=dict(color='black'), showlegend=True, hovermode='closest'))
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #5e461fd7
 def heat_map(

@@ -115,7 +115,7 @@ def benchmark(
     name:str, # of BENCHMARKS
 ) -> Benchmark:
     "A benchmark by name."
-    if name not in BENCHMARKS: raise ValueError(f'there is no benchmark {name!r}: choose from {", ".join(BENCHMARKS)}')
+    if name not in BENCHMARKS: raise ValueError(f'There is no benchmark {name!r}: choose from {", ".join(BENCHMARKS)}')
     return BENCHMARKS[name]
 
 # %% ../../nbs/06_benchmarks/06_benchmarks.ipynb #2153b60c
@@ -232,7 +232,7 @@ def stored_rows(
     folder = None if source == 'disk' or not shards else find_shards(where, name, split)
     layout, home = (None, where) if source == 'shards' or folder and are_whole(folder, count) else find_layout(b.layouts, where, split)
     if folder and not layout: return _parquet(whole_shards(folder, count, allow_partial), streaming), Reader('labels', b.labels)
-    if source == 'shards': raise FileNotFoundError(f'no shards of {name}, {split}, are below {where}: convert writes them')
+    if source == 'shards': raise FileNotFoundError(f'No shards of {name}, {split}, are below {where}: convert writes them')
     if layout: return Dataset.from_list(file_pairs(layout, home, split, count, allow_partial)), Reader(layout.coding, b.labels)
     lost = f'{name} is not on this machine, {home} is missing: {b.where}, all below {where}'
     if source == 'disk' or root or not b.hub or split not in dict(b.hub.splits): raise FileNotFoundError(lost)
@@ -263,7 +263,7 @@ def raw_benchmark(
     source:str|Sequence[str]|None=None, # as above, but never shards: they are made from this; None: archives, else the Hub
 ) -> Sequence[dict]|Iterator[dict]: # image: bytes, labels, image_id, instances
     "A benchmark with the bytes of its pictures, to be stored again. Files on disk can be read in any order."
-    if source == 'shards': raise ValueError("shards are made from archives or from the Hub: take the source 'disk' or 'hub'")
+    if source == 'shards': raise ValueError("Shards are made from archives or from the Hub: take the source 'disk' or 'hub'")
     rows, reader = stored_rows(name, split, root, allow_partial, source, shards=False)
     return LazyRows(reader.raw, rows) if isinstance(rows, Dataset) else map(reader.raw, rows)
 

@@ -72,7 +72,7 @@ def classes_from_colours(
     colours, (present, where) = code(VOC_PALETTE[numbers]), np.unique(code(stored), return_inverse=True)
     order = np.argsort(colours)
     place = order[np.searchsorted(colours, present, sorter=order).clip(max=len(order) - 1)]
-    if (lost := present[colours[place] != present]).size: raise ValueError(f'the colour #{lost[0]:06x} is none of PASCAL VOC')
+    if (lost := present[colours[place] != present]).size: raise ValueError(f'The colour #{lost[0]:06x} is none of PASCAL VOC')
     return numbers[place][where].reshape(stored.shape[:2]).astype(np.uint8)
 
 # %% ../../nbs/06_benchmarks/02_label_tables.ipynb #549c690e
@@ -90,7 +90,7 @@ def ade_full_labels(
 ) -> np.ndarray:                  # (H, W) uint16, 65535 where it is none of them
     "The labels behind the colours of the full ADE20K."
     if stored.ndim != 3 or stored.dtype != np.uint8:
-        raise ValueError(f'a _seg.png is (H, W, 3) uint8, not {stored.shape} of {stored.dtype}')
+        raise ValueError(f'A _seg.png is (H, W, 3) uint8, not {stored.shape} of {stored.dtype}')
     red, green = stored[..., 0].astype(np.int32), stored[..., 1].astype(np.int32)
     labels = {i: k for k, i in enumerate(ade_ids() if ids is None else ids)}
     return remap_labels(red//10*256 + green, lookup_table(dict.fromkeys(range(26*256), 65535) | labels))
@@ -108,18 +108,18 @@ def panoptic_labels(
     things:int,             # how many labels are things
 ) -> tuple[np.ndarray, np.ndarray]: # (H, W) uint8 labels, 255 where nothing is known; (H, W) uint16 objects, from 1
     "The two maps of a panoptic picture."
-    if stored.ndim != 3: raise ValueError(f'a panoptic PNG is (H, W, 3), not {stored.shape}: it must not be converted to grey')
+    if stored.ndim != 3: raise ValueError(f'A panoptic PNG is (H, W, 3), not {stored.shape}: it must not be converted to grey')
     present, where = np.unique(stored[..., :3].astype(np.int32) @ np.array([1, 256, 65536]), return_inverse=True)
     meaning, n, ids = {0: (255, 0)}, 0, [s['id'] for s in segments]
-    if twice := [i for i in ids if ids.count(i) > 1]: raise ValueError(f'segment {twice[0]} is twice in the JSON list')
+    if twice := [i for i in ids if ids.count(i) > 1]: raise ValueError(f'Segment {twice[0]} is twice in the JSON list')
     for s in segments:
         if s['category_id'] not in labels:
-            raise ValueError(f'segment {s["id"]} is of category {s["category_id"]}, which is none of the {len(labels)}')
+            raise ValueError(f'Segment {s["id"]} is of category {s["category_id"]}, which is none of the {len(labels)}')
         label = labels[s['category_id']]
         counted = label < things and not s.get('iscrowd')
         n += counted
         meaning[s['id']] = label, n*counted
-    if lost := set(present.tolist()) - meaning.keys(): raise ValueError(f'segment {min(lost)} is in the PNG, but not in the JSON list')
+    if lost := set(present.tolist()) - meaning.keys(): raise ValueError(f'Segment {min(lost)} is in the PNG, but not in the JSON list')
     both = np.array([meaning[i] for i in present.tolist()])[where.reshape(stored.shape[:2])]    # (H, W, 2)
     return both[..., 0].astype(np.uint8), both[..., 1].astype(np.uint16)
 
@@ -137,13 +137,13 @@ def ade_panoptic_labels(
 ) -> tuple[np.ndarray, np.ndarray]: # (H, W) uint8 labels, 255 where nothing is known; (H, W) uint16 objects
     "The two maps of a panoptic picture of ADE20K."
     if objects.ndim != 3 or objects.shape[:2] != semantic.shape:
-        raise ValueError(f'the objects have the shape {objects.shape}, the classes {semantic.shape}')
+        raise ValueError(f'The objects have the shape {objects.shape}, the classes {semantic.shape}')
     labels = remap_labels(semantic, lookup_table({0: 255} | dict.fromkeys(ADE_THINGS, 255) | {i: 100 + k for k, i in enumerate(ADE_STUFF)}))
     red, green = objects[..., 0], objects[..., 1]
     pairs = np.unique(np.stack([green, red], -1)[green > 0], axis=0)    # (objects, 2)
     if (wrong := pairs[(pairs[:, 1] < 1) | (pairs[:, 1] > 100)]).size:
-        raise ValueError(f'object {wrong[0, 0]} is of the thing class {wrong[0, 1]}, but there are 1 to 100')
-    if (np.diff(pairs[:, 0]) == 0).any(): raise ValueError(f'object {pairs[:-1][np.diff(pairs[:, 0]) == 0][0, 0]} is of two classes')
+        raise ValueError(f'Object {wrong[0, 0]} is of the thing class {wrong[0, 1]}, but there are 1 to 100')
+    if (np.diff(pairs[:, 0]) == 0).any(): raise ValueError(f'Object {pairs[:-1][np.diff(pairs[:, 0]) == 0][0, 0]} is of two classes')
     return np.where(green > 0, red - (red > 0).astype(np.uint8), labels), green.astype(np.uint16)
 
 # %% ../../nbs/06_benchmarks/02_label_tables.ipynb #ec600c21

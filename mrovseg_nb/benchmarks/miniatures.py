@@ -160,7 +160,7 @@ def write_miniature(
     seed:int=0,
 ) -> list[dict]: # image_id, labels (H, W), instances (H, W) or None: what a reader should find
     "Three pictures in the real folders and formats of a benchmark."
-    if name not in LAYOUTS: raise ValueError(f'there is no miniature of {name!r}: choose from {", ".join(LAYOUTS)}')
+    if name not in LAYOUTS: raise ValueError(f'There is no miniature of {name!r}: choose from {", ".join(LAYOUTS)}')
     layout, rng = LAYOUTS[name][which], np.random.default_rng([seed, which, *name.encode()])
     home, palette = Path(root).expanduser()/layout.homes[0], layout.coding.startswith('voc')
     truth, rows = [], []

@@ -62,7 +62,7 @@ def benchmarks_with_vocabularies() -> list[str]:
 
 def _file(benchmark):
     if benchmark not in benchmarks_with_vocabularies():
-        raise ValueError(f"there is no vocabulary for {benchmark!r}: choose from {', '.join(benchmarks_with_vocabularies())}")
+        raise ValueError(f"There is no vocabulary for {benchmark!r}: choose from {', '.join(benchmarks_with_vocabularies())}")
     return shipped('vocabularies', f'{benchmark}.json')
 
 @cache

@@ -28,11 +28,11 @@ def resize_positions(
     "Positional embedding for another grid, bicubic; the same one for its own grid."
     if tuple(grid) == tuple(native): return positions
     cls, pos = positions.split([1, native[0]*native[1]])
-    pos = F.interpolate(pos.T.reshape(1, -1, *native), grid, mode="bicubic", align_corners=False)
+    pos = F.interpolate(pos.T.reshape(1, -1, *native), grid, mode='bicubic', align_corners=False)
     return torch.cat([cls, pos[0].flatten(1).T])
 
 # %% ../../nbs/03_clip/02_clip.ipynb #c74f1730
-SMALL_CLIPS = ("terrarium", "terrarium-convnext")     # the small CLIPs in data/models
+SMALL_CLIPS = ('terrarium', 'terrarium-convnext')     # the small CLIPs in data/models
 
 def clip_config(
     name:str,    # of an open_clip model, or one of OURS
@@ -40,11 +40,11 @@ def clip_config(
     "The configuration of a model, which also says whether there is one of that name."
     names = {n.lower(): n for n in [*open_clip.list_models(), *SMALL_CLIPS]}
     if name in SMALL_CLIPS and name not in open_clip.list_models():
-        open_clip.add_model_config(shipped("models", f"clip-{name}", f"{name}.json"))
+        open_clip.add_model_config(shipped('models', f'clip-{name}', f'{name}.json'))
     config = open_clip.get_model_config(name)
     if config is None:
         nearest = names[get_close_matches(name.lower(), names, 1, 0)[0]]
-        raise ValueError(f"there is no CLIP model {name!r}: did you mean {nearest!r}?")
+        raise ValueError(f'There is no CLIP model {name!r}: did you mean {nearest!r}?')
     return config
 
 # %% ../../nbs/03_clip/02_clip.ipynb #5f8369bd
@@ -54,19 +54,19 @@ def open_model(
 ) -> nn.Module:                      # open_clip's CLIP
     "A model of open_clip with its weights, or one sentence about what is wrong."
     config, tag = clip_config(name), open_clip.get_pretrained_cfg(name, str(pretrained))
-    if tag.get("quick_gelu") and not config.get("quick_gelu"):
-        raise ValueError(f"the weights {pretrained!r} were trained with QuickGELU: ask for '{name}-quickgelu', not {name!r}")
-    if pretrained == "terrarium" and name in SMALL_CLIPS: pretrained = shipped("models", f"clip-{name}", "model.safetensors")
+    if tag.get('quick_gelu') and not config.get('quick_gelu'):
+        raise ValueError(f"The weights {pretrained!r} were trained with QuickGELU: ask for '{name}-quickgelu', not {name!r}")
+    if pretrained == 'terrarium' and name in SMALL_CLIPS: pretrained = shipped('models', f'clip-{name}', 'model.safetensors')
     if pretrained and not tag and not Path(pretrained).is_file():
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
-        raise ValueError(f"there are no weights '{pretrained}' for {name!r}: give a file" + (f", or one of {tags}" if tags else ""))
+        tags = ', '.join(open_clip.list_pretrained_tags_by_model(name))
+        raise ValueError(f"There are no weights '{pretrained}' for {name!r}: give a file" + (f', or one of {tags}' if tags else ''))
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)             # open_clip logs what is said here in one sentence
     try: return open_clip.create_model(name, pretrained=pretrained and str(pretrained))
     except Exception as e:
         if not pretrained: raise
-        why = "could not be downloaded" if tag else f"are damaged, or not those of {name!r}"
-        raise ValueError(f"the weights '{pretrained}' {why}") from e
+        why = 'could not be downloaded' if tag else f'are damaged, or not those of {name!r}'
+        raise ValueError(f"The weights '{pretrained}' {why}") from e
     finally: logging.disable(before)
 
 # %% ../../nbs/03_clip/02_clip.ipynb #4d748731
@@ -85,8 +85,8 @@ class FrozenCLIP(nn.Module):
     ):
         super().__init__()
         self.name, self.model = name, open_model(name, pretrained).requires_grad_(False).eval()
-        self.tokenizer, self.embed_dim = open_clip.get_tokenizer(name), clip_config(name)["embed_dim"]
-        for k in ("mean", "std"):
+        self.tokenizer, self.embed_dim = open_clip.get_tokenizer(name), clip_config(name)['embed_dim']
+        for k in ('mean', 'std'):
             self.register_buffer(k, torch.tensor(self.visual.preprocess_cfg[k]).view(3, 1, 1), persistent=False)
         self.known, self.asked = {}, (None, None)   # the words it has read, the last vocabulary: see clip.text_embeddings
     @property
@@ -98,7 +98,7 @@ class FrozenCLIP(nn.Module):
     ) -> tuple[int, int]:     # (h, w) tokens
         h, w = images.shape[-2:]
         if h % self.patch or w % self.patch:
-            raise ValueError(f"{h} x {w} pixels are not whole tokens of {self.patch}: resize the image first")
+            raise ValueError(f'{h} x {w} pixels are not whole tokens of {self.patch}: resize the image first')
         return h//self.patch, w//self.patch
 
 # %% ../../nbs/03_clip/02_clip.ipynb #937f72a2
@@ -156,12 +156,12 @@ class ConvCLIP(FrozenCLIP):
     def __init__(self, name:str, pretrained:str|Path|None=None):
         super().__init__(name, pretrained)
         stages = self.visual.trunk.feature_info
-        self.patch = stages[-1]["reduction"] // 2
-        self.widths = [stages[0]["num_chs"], *(s["num_chs"] for s in stages)]               # the stem is as wide as the first stage
+        self.patch = stages[-1]['reduction'] // 2
+        self.widths = [stages[0]['num_chs'], *(s['num_chs'] for s in stages)]               # the stem is as wide as the first stage
     @torch.no_grad()
     def features(self, images:Tensor) -> Features:
         grid = self.grid_of(images)
-        if min(grid) < 2: raise ValueError(f"{self.name!r} needs pictures of at least {2*self.patch} x {2*self.patch} pixels")
+        if min(grid) < 2: raise ValueError(f'{self.name!r} needs pictures of at least {2*self.patch} x {2*self.patch} pixels')
         maps = [self.visual.trunk.stem(self.normalise(images))]
         for stage in self.visual.trunk.stages: maps.append(stage(maps[-1]))                 # strides s, s, 2s, 4s, 8s = 2*patch
         return Features([*(F.adaptive_avg_pool2d(m, grid) for m in maps[:-1]), up(maps[-1], grid)], [])
@@ -175,9 +175,9 @@ class ConvCLIP(FrozenCLIP):
 def convnext_terrarium(pretrained:bool=False, **kwargs) -> nn.Module:
     "A small ConvNeXt for small pictures: all strides are half of the usual ones."
     shape = dict(depths=(1, 1, 3, 1), dims=(32, 64, 128, 256), ls_init_value=None)
-    net = timm.models.build_model_with_cfg(timm.models.ConvNeXt, "convnext_terrarium", pretrained, **shape, **kwargs)
+    net = timm.models.build_model_with_cfg(timm.models.ConvNeXt, 'convnext_terrarium', pretrained, **shape, **kwargs)
     net.stem[0] = nn.Conv2d(3, 32, 2, 2)
-    for stage in net.feature_info: stage["reduction"] //= 2
+    for stage in net.feature_info: stage['reduction'] //= 2
     return net
 
 # %% ../../nbs/03_clip/02_clip.ipynb #348c5eff
@@ -187,9 +187,9 @@ def load_clip(
     train_positions:bool=False,      # let a ViT's positional embedding learn
 ) -> FrozenCLIP:
     "A frozen CLIP, ViT or ConvNeXt."
-    vision = clip_config(name)["vision_cfg"]
-    if "convnext" in vision.get("timm_model_name", ""): return ConvCLIP(name, pretrained)
-    plain = isinstance(vision.get("layers"), int) and vision.get("pool_type", "tok") == "tok"
-    if "timm_model_name" in vision or vision.get("attentional_pool") or not plain:
-        raise ValueError(f"the image tower of {name!r} is neither a plain ViT nor a ConvNeXt: choose another, like 'ViT-B-16-quickgelu'")
+    vision = clip_config(name)['vision_cfg']
+    if 'convnext' in vision.get('timm_model_name', ''): return ConvCLIP(name, pretrained)
+    plain = isinstance(vision.get('layers'), int) and vision.get('pool_type', 'tok') == 'tok'
+    if 'timm_model_name' in vision or vision.get('attentional_pool') or not plain:
+        raise ValueError(f"The image tower of {name!r} is neither a plain ViT nor a ConvNeXt: choose another, like 'ViT-B-16-quickgelu'")
     return ViTCLIP(name, pretrained, train_positions)

@@ -39,4 +39,4 @@ def up(
     size:tuple[int, int],    # (H, W) wanted
 ) -> Tensor:                 # (B, C, H, W)
     "Bilinear resize, to more or to fewer pixels (`Up` of eq. 2)."
-    return F.interpolate(x, size, mode="bilinear", align_corners=False)
+    return F.interpolate(x, size, mode='bilinear', align_corners=False)

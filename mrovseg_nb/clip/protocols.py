@@ -27,7 +27,7 @@ class Protocol:
         patch:int,           # pixels; 1: the size before there are patches
     ) -> tuple[int, int]:    # (H, W), multiples of the patch, at least one
         "The size at which a picture is shown."
-        if min(old) < 1: raise ValueError(f'A picture of {old[0]} x {old[1]} pixels has nothing to show.')
+        if min(old) < 1: raise ValueError(f'A picture of {old[0]} x {old[1]} pixels has nothing to show')
         scale = min(self.shorter/min(old), (self.longest or np.inf)/max(old))
         exact = [self.stretch]*2 if self.stretch else [s*scale for s in old]
         return tuple(max(1, int(s/patch + 0.5))*patch for s in exact)
@@ -48,7 +48,7 @@ def protocol(
     name:str, # of PROTOCOLS
 ) -> Protocol|None: # None: the model's own
     "A size rule by its name."
-    if name not in PROTOCOLS: raise ValueError(f'There is no protocol {name!r}: choose from {", ".join(PROTOCOLS)}.')
+    if name not in PROTOCOLS: raise ValueError(f'There is no protocol {name!r}: choose from {", ".join(PROTOCOLS)}')
     return PROTOCOLS[name]
 
 # %% ../../nbs/03_clip/06_protocols.ipynb #3da9194c

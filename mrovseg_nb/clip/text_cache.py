@@ -21,7 +21,7 @@ CACHE_FROM = 1000     # sentences from which on the disk is used and a bar is sh
 
 def cache_folder() -> Path:
     "Where text embeddings are kept: $MROVSEG_CACHE, or ~/.cache/mrovseg_nb."
-    return Path(os.environ.get("MROVSEG_CACHE") or "~/.cache/mrovseg_nb").expanduser()
+    return Path(os.environ.get('MROVSEG_CACHE') or '~/.cache/mrovseg_nb').expanduser()
 
 def vector_file(folder:Path, word:str) -> Path:
     "Where the vectors of a word are kept."
@@ -32,7 +32,7 @@ def text_digest(clip:FrozenCLIP) -> str:
     "A digest of what makes a vector of a sentence."
     h = sha256(f"{clip.name}, {type(clip.tokenizer).__name__}, {getattr(clip.tokenizer, 'context_length', None)}".encode())
     for name, w in sorted(clip.model.state_dict().items()):
-        if not name.startswith("visual."): h.update(name.encode()); h.update(w.cpu().flatten().view(torch.uint8).numpy())
+        if not name.startswith('visual.'): h.update(name.encode()); h.update(w.cpu().flatten().view(torch.uint8).numpy())
     return h.hexdigest()[:24]
 
 # %% ../../nbs/03_clip/04_text_cache.ipynb #34ccd6a6
@@ -41,18 +41,18 @@ def read_vectors(file:Path, shape:tuple[int, int]) -> Tensor|None: # None: not t
     try: content = file.read_bytes()
     except OSError: return None
     if len(content) != 32 + 4*shape[0]*shape[1] or sha256(content[32:]).digest() != content[:32]: return None
-    return torch.from_numpy(np.frombuffer(content, "<f4", offset=32).reshape(shape).copy())
+    return torch.from_numpy(np.frombuffer(content, '<f4', offset=32).reshape(shape).copy())
 
 def write_vectors(file:Path, e:Tensor) -> bool: # whether it could
     "Keep the vectors of a word."
-    content = e.numpy().astype("<f4").tobytes()
+    content = e.numpy().astype('<f4').tobytes()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{uuid4().hex}")
+        part = file.with_name(f'.{uuid4().hex}')
         part.write_bytes(sha256(content).digest() + content)
         part.replace(file)
     except OSError as error:
         why = type(error).__name__
-        warnings.warn(f"text embeddings cannot be kept in {cache_folder()} ({why}): set MROVSEG_CACHE to a folder that can be written")
+        warnings.warn(f'text embeddings cannot be kept in {cache_folder()} ({why}): set MROVSEG_CACHE to a folder that can be written')
         return False
     return True

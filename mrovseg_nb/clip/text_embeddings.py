@@ -28,7 +28,7 @@ class Text:
     of:Tensor         # (T,) the class of each vector, rising from 0 to K - 1
     how:str           # how the logits of a class's vectors become one: max or mean
     def __len__(self) -> int: return int(self.of[-1]) + 1
-    def to(self, device) -> "Text": return replace(self, vectors=self.vectors.to(device), of=self.of.to(device))
+    def to(self, device) -> 'Text': return replace(self, vectors=self.vectors.to(device), of=self.of.to(device))
 
 def vectors(
     text:Tensor|Text,    # (K, E), or a Text
@@ -44,13 +44,13 @@ def per_class(
     if not isinstance(text, Text): return logits
     of = text.of.expand(logits.shape)
     out = logits.new_zeros(*logits.shape[:-1], len(text))
-    return out.scatter_reduce(-1, of, logits, "amax" if text.how == "max" else "mean", include_self=False)
+    return out.scatter_reduce(-1, of, logits, 'amax' if text.how == 'max' else 'mean', include_self=False)
 
 # %% ../../nbs/03_clip/03_text_embeddings.ipynb #bc7abc1d
 @patch
 def word_embeddings(self:FrozenCLIP,
     words:Sequence[str],
-    templates:str|Sequence[str]="vild",   # P, as `template_set` takes them
+    templates:str|Sequence[str]='vild',   # P, as `template_set` takes them
     batch:int=256,                        # sentences at a time, about
 ) -> dict[str, Tensor]:                   # for each word (P, E) unit vectors, on the CPU
     "Every word in every template, read once."
@@ -58,12 +58,12 @@ def word_embeddings(self:FrozenCLIP,
     P, known, words = len(templates), self.known.setdefault(templates, {}), dict.fromkeys(words)
     new = [w for w in words if w not in known]
     if keep := len(new)*P >= CACHE_FROM:
-        folder = cache_folder()/"text"/text_digest(self)/sha256("\n".join(templates).encode()).hexdigest()[:24]
+        folder = cache_folder()/'text'/text_digest(self)/sha256('\n'.join(templates).encode()).hexdigest()[:24]
         for w in new:
             if (e := read_vectors(vector_file(folder, w), (P, self.embed_dim))) is not None: known[w] = e
         new = [w for w in new if w not in known]
     step = max(1, batch//P)
-    with tqdm(total=len(new), desc="reading words", unit="word", disable=len(new)*P < CACHE_FROM) as bar:
+    with tqdm(total=len(new), desc='reading words', unit='word', disable=len(new)*P < CACHE_FROM) as bar:
         for i in range(0, len(new), step):
             some = new[i:i+step]
             E = self.encode_text([sentence for w in some for sentence in fill_templates(w, templates)]).cpu()      # (words*P, E)
@@ -80,18 +80,18 @@ def reduce_vectors(
 ) -> Tensor|Text:                  # (K, E), or a Text
     "The vectors that stand for each class."
     unit = lambda x: F.normalize(x, dim=-1)
-    if how == "per-template": parts = [unit(torch.stack(words).mean(0)) for words in classes]               # K x (P, E)
+    if how == 'per-template': parts = [unit(torch.stack(words).mean(0)) for words in classes]               # K x (P, E)
     else: parts = [torch.stack([unit(e.mean(0)) for e in words]) for words in classes]                      # K x (n, E)
-    if how == "mean": return torch.stack([unit(t.mean(0)) for t in parts])
+    if how == 'mean': return torch.stack([unit(t.mean(0)) for t in parts])
     of = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(t) for t in parts]))
-    return Text(torch.cat(parts), of, "max" if how == "max" else "mean")
+    return Text(torch.cat(parts), of, 'max' if how == 'max' else 'mean')
 
 # %% ../../nbs/03_clip/03_text_embeddings.ipynb #8550c0bb
 @patch
 @torch.no_grad()
 def class_embeddings(self:FrozenCLIP,
     vocabulary:Vocabulary,                # K classes
-    template:str|Sequence[str]="vild",    # as `template_set` takes them; the vocabulary's own, if it has some, come before these
+    template:str|Sequence[str]='vild',    # as `template_set` takes them; the vocabulary's own, if it has some, come before these
     batch:int=256,                        # sentences at a time, about
 ) -> Tensor|Text:                         # (K, E) unit vectors if it reduces by mean, else a Text
     "What stands for each class: a vector, or several that are kept apart."

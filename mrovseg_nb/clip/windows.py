@@ -35,7 +35,7 @@ def plan_windows(
 ) -> Windows:
     "The fewest evenly spaced windows that cover the grid (paper 3.2, overlapping where they cannot tile)."
     if min(*grid, size) < 1:
-        raise ValueError(f"a grid of {grid[0]} x {grid[1]} tokens has no windows of {size}: every side must be at least 1")
+        raise ValueError(f'A grid of {grid[0]} x {grid[1]} tokens has no windows of {size}: every side must be at least 1')
     size = tuple(min(size, g) for g in grid)
     tops, lefts = (starts(g, s) for g, s in zip(grid, size))
     return Windows(tuple(grid), size, tuple((t, l) for t in tops for l in lefts))
@@ -49,7 +49,7 @@ def slice_image(
     "Cut an image into slices (paper 3.1)."
     (H, W), (h, w), p = windows.grid, windows.size, patch
     if image.shape[-2:] != (H*p, W*p):
-        raise ValueError(f"{image.shape[-2]} x {image.shape[-1]} pixels are not {H} x {W} tokens of {p}: resize the image to {H*p} x {W*p}")
+        raise ValueError(f'{image.shape[-2]} x {image.shape[-1]} pixels are not {H} x {W} tokens of {p}: resize the image to {H*p} x {W*p}')
     return torch.stack([image[..., t*p:(t+h)*p, l*p:(l+w)*p] for t, l in windows.corners], 1)
 
 # %% ../../nbs/03_clip/07_windows.ipynb #0358a842

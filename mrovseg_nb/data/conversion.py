@@ -33,7 +33,7 @@ def encode_row(
     try:
         maps = {k: read_integer_map(row[k]) for k in ('labels', 'instances') if row.get(k) is not None}
         height, width = read_upright(image, *maps.values(), name='its image')[0].shape[:2]
-    except ValueError as e: raise ValueError(f'{row["image_id"]} cannot be converted: {e}.') from e
+    except ValueError as e: raise ValueError(f'{row["image_id"]} cannot be converted: {e}') from e
     stored = {k: dict(bytes=to_png_bytes(m), path=None) for k, m in maps.items()}
     return dict(image=image, **stored, image_id=str(row['image_id']), height=height, width=width)
 
@@ -102,7 +102,7 @@ def finished_files(
         found = read_manifest(folder/name)
         if other := [k for k in plan if found.get(k) != plan[k]]:
             raise ValueError(f'{folder} holds another conversion, which differs in {", ".join(other)}: '
-                             'take another folder, or delete this one.')
+                             'take another folder, or delete this one')
         return list(takewhile(lambda f: (p := folder/f['file']).exists() and p.stat().st_size == f['bytes'], found['files']))
     return []
 
@@ -125,7 +125,7 @@ def convert(
     items = indexable_rows(rows, folder)
     plan = dict(format=1, benchmark=name, split=split, rows=len(items), classes=list(classes), ignore=ignore)
     plan = json.loads(json.dumps(plan | dict(seed=seed, row_group=group, file_bytes=size, **about)))
-    if not len(items): raise ValueError(f'There is nothing to convert: {name} has no rows for the split {split!r}.')
+    if not len(items): raise ValueError(f'There is nothing to convert: {name} has no rows for the split {split!r}')
     files = finished_files(folder, plan)
     done = sum(f['rows'] for f in files)
     mixed = (items[int(i)] for i in np.random.default_rng(seed).permutation(len(items))[done:])
@@ -150,14 +150,14 @@ def check_shards(
 ) -> dict:           # its manifest
     "Is every file there as it was written?"
     folder = Path(folder).expanduser()
-    if not (folder/MANIFEST).exists(): raise ValueError(f'{folder} has no {MANIFEST}: its conversion did not end.')
+    if not (folder/MANIFEST).exists(): raise ValueError(f'{folder} has no {MANIFEST}: its conversion did not end')
     manifest, n = read_manifest(folder/MANIFEST), 0
     for entry in manifest['files']:
-        if not (path := folder/entry['file']).exists(): raise ValueError(f'{path} is missing: convert again, or copy it again.')
+        if not (path := folder/entry['file']).exists(): raise ValueError(f'{path} is missing: convert again, or copy it again')
         with open(path, 'rb') as f: digest = hashlib.file_digest(f, 'sha256').hexdigest()
         if digest != entry['sha256']:
             sizes = f'it has {path.stat().st_size} bytes of {entry["bytes"]}, and another sha256'
-            raise ValueError(f'{path} is damaged: {sizes}. Delete it, and convert or copy it again.')
+            raise ValueError(f'{path} is damaged: {sizes}. Delete it, and convert or copy it again')
         n += pq.read_metadata(path).num_rows
-    if n != manifest['rows']: raise ValueError(f'{folder} holds {n} rows, its manifest says {manifest["rows"]}.')
+    if n != manifest['rows']: raise ValueError(f'{folder} holds {n} rows, its manifest says {manifest["rows"]}')
     return manifest

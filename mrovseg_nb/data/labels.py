@@ -36,7 +36,7 @@ STRETCH = {'L;2': 85, 'L;4': 17}    # Pillow spreads grey of 2 and 4 bits over 0
 def _pixels(im):
     "The numbers of an open Pillow image, untouched"
     if im.mode == 'RGBA' and im.getextrema()[3] == (255, 255): im = im.convert('RGB')
-    if im.mode not in MODES: raise ValueError(f'labels are not stored as {im.mode}')
+    if im.mode not in MODES: raise ValueError(f'Labels are not stored as {im.mode}')
     return np.array(im, np.uint8 if im.mode == '1' else None)//STRETCH.get(im.info.get('packed'), 1)
 
 def read_pixels(
@@ -48,9 +48,9 @@ def read_pixels(
         if isinstance(source, (str, Path)) and Path(source).suffix == '.mat': return loadmat(str(source))['LabelMap']
         pixels = _pixels(im) if isinstance(im := open_image(source), Image.Image) else np.asarray(im)
         if pixels.dtype.kind not in 'bui' or pixels.ndim not in (2, 3):
-            raise ValueError(f'it is {pixels.dtype} of {pixels.shape}, not (H, W) whole numbers')
+            raise ValueError(f'It is {pixels.dtype} of {pixels.shape}, not (H, W) whole numbers')
         return pixels
-    except FileNotFoundError as e: raise FileNotFoundError(f'there is no file {e.filename}') from None
+    except FileNotFoundError as e: raise FileNotFoundError(f'There is no file {e.filename}') from None
     except KeyError: raise ValueError(f'{name} has no LabelMap: it is not of PASCAL Context') from None
     except Exception as e: raise ValueError(f'{name} cannot be read: {why_unreadable(e)}') from e
 
@@ -60,9 +60,9 @@ def read_integer_map(
 ) -> np.ndarray: # (H, W) uint8, or uint16 if it was wider than 8 bits
     "A map of whole numbers from 0 to 65535."
     a = read_pixels(source)
-    if a.ndim != 2: raise ValueError(f'a label map is (H, W) whole numbers, not {a.shape} of {a.dtype}')
+    if a.ndim != 2: raise ValueError(f'A label map is (H, W) whole numbers, not {a.shape} of {a.dtype}')
     if a.min(initial=0) < 0 or a.max(initial=0) > 65535:
-        raise ValueError(f'a label map holds 0 to 65535, but this one {a.min()} to {a.max()}')
+        raise ValueError(f'A label map holds 0 to 65535, but this one {a.min()} to {a.max()}')
     return a.astype(np.uint8 if a.dtype in (np.uint8, bool) else np.uint16)
 
 # %% ../../nbs/02_data/02_labels.ipynb #8f2dcc40
@@ -89,11 +89,11 @@ def remap_labels(
     "The label of each pixel."
     stored = np.asarray(stored)
     if stored.ndim != 2 or stored.dtype.kind not in 'bui' or not stored.size:
-        raise ValueError(f'a label map is (H, W) whole numbers, not {stored.shape} of {stored.dtype}')
+        raise ValueError(f'A label map is (H, W) whole numbers, not {stored.shape} of {stored.dtype}')
     found = np.unique(stored).astype(np.int64)
     wrong = found[(found < 0) | (found >= len(t)) | (t[np.clip(found, 0, len(t) - 1)] == NEVER)]
     if len(wrong):
-        raise ValueError(f'the number {wrong[0]} is stored, but files of this kind hold {known_numbers(t)}: '
+        raise ValueError(f'The number {wrong[0]} is stored, but files of this kind hold {known_numbers(t)}: '
                          'they are of another kind, or were converted before')
     return t.astype(np.uint16 if t.max() > 255 else np.uint8)[stored.astype(np.intp)]
 

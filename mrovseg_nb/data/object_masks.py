@@ -44,8 +44,8 @@ def fill_polygon(
     size:tuple[int, int], # height, width
 ) -> np.ndarray:          # (H, W) bool
     "The pixels whose centres lie inside a polygon."
-    if len(polygon) < 6 or len(polygon) % 2: raise ValueError(f'a polygon is at least three points x, y, not {len(polygon)} numbers')
-    if not np.isfinite(polygon).all(): raise ValueError('a polygon has a number that is not finite')
+    if len(polygon) < 6 or len(polygon) % 2: raise ValueError(f'A polygon is at least three points x, y, not {len(polygon)} numbers')
+    if not np.isfinite(polygon).all(): raise ValueError('A polygon has a number that is not finite')
     (h, w), (x, y) = size, np.asarray(polygon, np.float64).reshape(-1, 2).T
     odd = np.zeros((h, w + 1), bool)
     for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1)):
@@ -62,16 +62,16 @@ def decode_mask(
 ) -> np.ndarray:            # (H, W) bool
     "The pixels of an object of a COCO file."
     if isinstance(segmentation, list):
-        if not segmentation: raise ValueError('an object has no polygons')
+        if not segmentation: raise ValueError('An object has no polygons')
         return np.any([fill_polygon(p, size) for p in segmentation], axis=0)
     if not isinstance(segmentation, dict) or 'counts' not in segmentation:
-        raise ValueError(f'a segmentation is polygons or runs, not {segmentation!r:.60}')
+        raise ValueError(f'A segmentation is polygons or runs, not {segmentation!r:.60}')
     runs, own = segmentation['counts'], tuple(segmentation.get('size', size))
     if own != tuple(size):
-        raise ValueError(f'an object is of a picture of {own[0]} x {own[1]} pixels, but this one has {size[0]} x {size[1]}')
+        raise ValueError(f'An object is of a picture of {own[0]} x {own[1]} pixels, but this one has {size[0]} x {size[1]}')
     runs = np.asarray(runs if isinstance(runs, list) else decode_runs(runs))
     if (runs < 0).any() or runs.sum() != size[0]*size[1]:
-        raise ValueError(f'the runs of an object add up to {runs.sum()} pixels, but the picture has {size[0]*size[1]}')
+        raise ValueError(f'The runs of an object add up to {runs.sum()} pixels, but the picture has {size[0]*size[1]}')
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T
 
 def encode_mask(

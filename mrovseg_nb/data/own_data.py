@@ -44,8 +44,8 @@ def numbering(
     ignore = ignore_label(len(vocabulary))
     labels = {int(n): k for k, n in enumerate(numbers if numbers is not None else range(len(vocabulary)))}
     if ignored is None: ignored = [255] if len(vocabulary) < 256 and 255 not in labels else []
-    if (least := min([*labels, *ignored])) < 0: raise ValueError(f'masks hold whole numbers from 0 on, so {least} cannot be one of them')
-    if both := set(ignored) & labels.keys(): raise ValueError(f'the number {min(both)} is a class and also not counted')
+    if (least := min([*labels, *ignored])) < 0: raise ValueError(f'Masks hold whole numbers from 0 on, so {least} cannot be one of them')
+    if both := set(ignored) & labels.keys(): raise ValueError(f'The number {min(both)} is a class and also not counted')
     return vocabulary, lookup_table(labels | dict.fromkeys(ignored, ignore)), ignore
 
 # %% ../../nbs/02_data/07_own_data.ipynb #eaa89137
@@ -73,7 +73,7 @@ def from_folder(
     "Pictures and PNG masks in two folders."
     vocabulary, t, ignore = numbering(classes, ignored)
     if Path(images).resolve() == Path(masks).resolve():
-        raise ValueError(f'pictures and masks are both in {images}: keep them in two folders')
+        raise ValueError(f'Pictures and masks are both in {images}: keep them in two folders')
     there = by_stem([p for p in list_images(masks) if p.suffix.lower() in ('.png', '.tif', '.tiff')])
     pictures = [*by_stem(list_images(images)).values()]
     if lost := [p for p in pictures if p.stem not in there]:
@@ -154,7 +154,7 @@ def from_dataset(
     vocabulary, t, ignore = numbering(classes, ignored)
     columns = [c for c in (image, labels, image_id) if c]
     if rows.column_names and (lost := [c for c in columns if c not in rows.column_names]):
-        raise ValueError(f'there is no column {lost[0]!r}: choose from {", ".join(rows.column_names)}')
+        raise ValueError(f'There is no column {lost[0]!r}: choose from {", ".join(rows.column_names)}')
     if rows.column_names: rows = rows.select_columns(columns)
     return OwnData(read_lazily(without_decoding(rows), partial(_cell_row, t=t, image=image, labels=labels, image_id=image_id),
                           isinstance(rows, IterableDataset)), vocabulary, ignore)

@@ -60,7 +60,7 @@ class RetryPolicy:
         e, kinds = failed[-1], [retries_allowed(e, self.retries, self.damaged) for e in failed]
         if not (most := kinds[-1]): raise e
         n, why = sum(k <= most for k in kinds), next((' '.join(str(c).split()) for c in reversed([*exception_chain(e)]) if str(c)), type(e).__name__)
-        if n > most: raise OSError(f'After {len(failed)} tries in succession the data cannot be read: {type(e).__name__}, {why}.') from e
+        if n > most: raise OSError(f'After {len(failed)} tries in succession the data cannot be read: {type(e).__name__}, {why}') from e
         seconds = min(self.wait*2**(len(failed) - 1), self.longest)*random.Random().uniform(0.5, 1)
         level = logging.WARNING if len(failed) > 1 else logging.INFO
         log.log(level, 'Reading failed (%s): trying again in %.1f s, %d of %d.', why, seconds, n, most)

@@ -33,7 +33,7 @@ def read_upright(
     try:
         im = im if isinstance(im := open_image(source), Image.Image) else Image.fromarray(read_image(im))
         turn, stored, pixels = im.getexif().get(ORIENTATION, 1), im.size[::-1], read_image(im)
-    except FileNotFoundError as e: raise FileNotFoundError(f'there is no file {e.filename}') from None
+    except FileNotFoundError as e: raise FileNotFoundError(f'There is no file {e.filename}') from None
     except Exception as e: raise ValueError(f'{name} cannot be read: {why_unreadable(e)}') from e
     shape = pixels.shape[:2]
     maps = [np.ascontiguousarray(TURNS[turn](m)) if turn in TURNS and m.shape == stored != shape else m for m in maps]
@@ -50,7 +50,7 @@ def image_bytes(
     if isinstance(cell, dict): cell = cell['path'] if cell['bytes'] is None else cell['bytes']
     if isinstance(cell, bytes): return cell
     if isinstance(cell, Image.Image): return to_png_bytes(np.asarray(cell.convert('RGB')))
-    if not Path(cell).is_file(): raise FileNotFoundError(f'there is no file {cell}')
+    if not Path(cell).is_file(): raise FileNotFoundError(f'There is no file {cell}')
     return Path(cell).read_bytes()
 
 # %% ../../nbs/02_data/04_rows.ipynb #efdb3d84

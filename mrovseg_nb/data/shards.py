@@ -42,10 +42,10 @@ def manifest_of(
     if (folder := Path(source).expanduser()).is_file(): return str(folder)
     if (folder/split).is_dir(): folder = folder/split
     if (folder/NOTES).exists():
-        raise ValueError(f'{folder} is half converted: convert it again with the same settings, which goes on where it stopped.')
+        raise ValueError(f'{folder} is half converted: convert it again with the same settings, which goes on where it stopped')
     if (folder/MANIFEST).exists(): return str(folder/MANIFEST)
     if not any(folder.glob('*.parquet')):
-        raise ValueError(f'{folder} holds no Parquet files for the split {split!r}: convert a benchmark into it, or name another folder.')
+        raise ValueError(f'{folder} holds no Parquet files for the split {split!r}: convert a benchmark into it, or name another folder')
 
 def shard_files(
     source:str|Path|Sequence[str], # as for `open_shards`, but for the Hub

@@ -60,9 +60,9 @@ class ShuffledStream(torch_data.IterableDataset):
         patience:RetryPolicy=RetryPolicy(),
         deal:bool=True,                               # share with the other workers of a DataLoader
     ):
-        if on_error not in ('raise', 'skip'): raise ValueError(f"on_error is 'raise' or 'skip', not {on_error!r}.")
-        if window < 1: raise ValueError(f'A window has at least 1 row, not {window}.')
-        if not 0 <= rank < world: raise ValueError(f'There is no process {rank} among {world}: they are counted from 0.')
+        if on_error not in ('raise', 'skip'): raise ValueError(f"on_error is 'raise' or 'skip', not {on_error!r}")
+        if window < 1: raise ValueError(f'A window has at least 1 row, not {window}')
+        if not 0 <= rank < world: raise ValueError(f'There is no process {rank} among {world}: they are counted from 0')
         rows = without_decoding(rows)
         self.data = data_digest(rows)
         self.rows = rows if seed is None else rows.shuffle(seed=seed, buffer_size=1, max_buffer_input_shards=1)
@@ -128,7 +128,7 @@ def one_epoch(self:ShuffledStream) -> Iterator[dict]: # decoded rows
     epoch, calls = self.asked.tolist()
     if calls != self.heard: self.heard = calls; self.begin(epoch)        # in a worker that was there before the call
     if self.loaded and not self.loaded.items() <= self.whose().items():
-        raise ValueError(f'A state of {self.loaded} cannot be resumed by {self.whose()}: keep seed, window, processes and workers.')
+        raise ValueError(f'A state of {self.loaded} cannot be resumed by {self.whose()}: keep seed, window, processes and workers')
     self.at = at = self.at if self.loaded else self.start(self.at['epoch'])
     self.loaded, rows = None, self.pull()
     while window := list(islice(rows, self.window)):
@@ -149,7 +149,7 @@ def state_dict(self:ShuffledStream) -> dict: # as JSON can hold it
 def load_state_dict(self:ShuffledStream, state:dict) -> None:
     "Go on from there with the next pass."
     if state['of'].get('data', self.data) != self.data:
-        raise ValueError('The state is of other data: they have other files, or another number of shards or rows.')
+        raise ValueError('The state is of other data: they have other files, or another number of shards or rows')
     self.at, self.loaded, self.skipped = deepcopy({k: state[k] for k in self.start(0)}), state['of'], list(state.get('skipped', []))
 
 @patch

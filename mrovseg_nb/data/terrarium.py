@@ -190,9 +190,9 @@ def scene(
 ) -> Scene:
     "Draw the scene that `seed` names."
     h, w = (size, size) if isinstance(size, int) else size
-    if min(h, w) < 1: raise ValueError(f'A scene of {h}x{w} pixels cannot be drawn: both sides must be at least 1.')
-    if shift and ('unseen' in tiers if only is None else THINGS[only].tier == 'unseen'): raise ValueError('Unseen things have no other shapes: leave them out.')
-    if unknown := set(tiers) - set(TIERS): raise ValueError(f'Unknown tiers {sorted(unknown)}: choose from base, novel, unseen.')
+    if min(h, w) < 1: raise ValueError(f'A scene of {h}x{w} pixels cannot be drawn: both sides must be at least 1')
+    if shift and ('unseen' in tiers if only is None else THINGS[only].tier == 'unseen'): raise ValueError('Unseen things have no other shapes: leave them out')
+    if unknown := set(tiers) - set(TIERS): raise ValueError(f'Unknown tiers {sorted(unknown)}: choose from base, novel, unseen')
     rng = np.random.default_rng(seed)
     allowed = [only] if only is not None else [i for i, t in enumerate(THINGS) if t.tier in tiers]
     region, k = regions(rng, h, w, min(3, len(grounds)))
@@ -236,7 +236,7 @@ def split_scene(
     size=96,   # pixels: a side, or (H, W)
 ) -> Scene:
     "The i-th scene of a split; `train` has base things only."
-    if split not in SPLITS: raise ValueError(f'Unknown split {split!r}: choose from {", ".join(SPLITS)}.')
+    if split not in SPLITS: raise ValueError(f'Unknown split {split!r}: choose from {", ".join(SPLITS)}')
     return scene([SPLITS[split], i], size, tiers=('base',) if split == 'train' else ('base', 'novel', 'unseen'))
 
 def rows(split:str, size, shards:list[range]) -> Iterator[dict]:

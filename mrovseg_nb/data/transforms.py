@@ -42,7 +42,7 @@ def recolour(
     def contrasted(im): return through(im, *[v*contrast]*3)
     im = through(Image.fromarray(image), *[v + brightness]*3)
     if first: im = contrasted(im)
-    if (saturation, hue) != (1, 0): im = through(im.convert("HSV"), (v + hue*255/360) % 255, v*saturation, v).convert("RGB")
+    if (saturation, hue) != (1, 0): im = through(im.convert('HSV'), (v + hue*255/360) % 255, v*saturation, v).convert('RGB')
     return np.array(im if first else contrasted(im))
 
 def jitter(
@@ -67,9 +67,9 @@ class Augment:
     ignore: int = 255                                             # label there; must fit the labels' type
 
     def __post_init__(self):
-        if self.crop < 1: raise ValueError(f"A crop of {self.crop} pixels is empty: it must be at least 1.")
+        if self.crop < 1: raise ValueError(f'A crop of {self.crop} pixels is empty: it must be at least 1')
         if min(self.scales, default=1) <= 0:
-            raise ValueError(f"A picture cannot be scaled by {min(self.scales)}: scales must be above 0.")
+            raise ValueError(f'A picture cannot be scaled by {min(self.scales)}: scales must be above 0')
 
 # %% ../../nbs/02_data/06_transforms.ipynb #1c50e468
 def pad_to_crop(
@@ -91,9 +91,9 @@ def __call__(
 ) -> tuple[np.ndarray, np.ndarray]: # (crop, crop, 3) uint8; (crop, crop) of the labels' type
     "One draw."
     c, (H, W), (h, w) = self.crop, image.shape[:2], labels.shape
-    if (H, W) != (h, w): raise ValueError(f"The image has {H}x{W} pixels and its labels {h}x{w}: they must be of one size.")
+    if (H, W) != (h, w): raise ValueError(f'The image has {H}x{W} pixels and its labels {h}x{w}: they must be of one size')
     if not (self.scales or self.flip or self.colour) and (H, W) != (c, c):
-        raise ValueError(f"Nothing is to be varied, so a picture must have {c}x{c} pixels already, not {H}x{W}.")
+        raise ValueError(f'Nothing is to be varied, so a picture must have {c}x{c} pixels already, not {H}x{W}')
     factor = min(rng.choice(self.scales)*c/min(H, W), self.longest/max(H, W)) if self.scales else 1
     size = [max(1, round(n*factor)) for n in (H, W)]
     corner = [rng.integers(max(0, n - c) + 1) for n in size]

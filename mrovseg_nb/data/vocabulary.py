@@ -12,20 +12,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 # %% ../../nbs/02_data/01_vocabulary.ipynb #13c0e2c4
-REDUCTIONS = ("mean", "max", "per-template")
+REDUCTIONS = ('mean', 'max', 'per-template')
 
 @dataclass(frozen=True)
 class Vocabulary:
     "The classes to look for, in order, each a tuple of words that name it."
     synonyms:tuple[tuple[str, ...], ...]    # K classes, n_k >= 1 words each
     templates:str|None=None                 # a key of TEMPLATES; None: the method's own
-    reduce:str="mean"                       # of REDUCTIONS: how words and templates become one logit a class
+    reduce:str='mean'                       # of REDUCTIONS: how words and templates become one logit a class
     answers:tuple[int, ...]|None=None       # the label that each class answers to; None: class k to label k
     def __post_init__(self):
         if self.templates is not None: template_set(self.templates)
-        if self.reduce not in REDUCTIONS: raise ValueError(f"there is no reduction {self.reduce!r}: choose from {', '.join(REDUCTIONS)}")
+        if self.reduce not in REDUCTIONS: raise ValueError(f"There is no reduction {self.reduce!r}: choose from {', '.join(REDUCTIONS)}")
         if self.answers is not None and (len(self.answers) != len(self) or min(self.answers) < 0):
-            raise ValueError(f"{len(self)} classes need {len(self)} labels to answer to, of 0 or more, not {self.answers}")
+            raise ValueError(f'{len(self)} classes need {len(self)} labels to answer to, of 0 or more, not {self.answers}')
     @property
     def names(self) -> tuple[str, ...]: return tuple(words[0] for words in self.synonyms)
     @property
@@ -35,8 +35,8 @@ class Vocabulary:
 
 # %% ../../nbs/02_data/01_vocabulary.ipynb #16a7e8bf
 def _words(c:str|Sequence[str], literal:bool) -> tuple[str, ...]:
-    if isinstance(c, str): c = [c] if literal else c.split(",")
-    return tuple(" ".join(w.split()) for w in c)
+    if isinstance(c, str): c = [c] if literal else c.split(',')
+    return tuple(' '.join(w.split()) for w in c)
 
 def parse_classes(
     classes:str|Sequence[str]|Sequence[Sequence[str]]|Vocabulary,   # "a, b; c" or ["a, b", "c"] or [["a", "b"], ["c"]]
@@ -44,57 +44,57 @@ def parse_classes(
 ) -> Vocabulary:                                                    # K classes in the order given
     "What a person types, as a `Vocabulary`."
     if isinstance(classes, Vocabulary): return classes
-    if isinstance(classes, str): classes = classes.split(";") if classes.strip() else []
+    if isinstance(classes, str): classes = classes.split(';') if classes.strip() else []
     try: synonyms = tuple(_words(c, literal) for c in classes)
     except (TypeError, AttributeError):
-        raise ValueError(f"classes must be text, like 'dog; cat' or ['dog', 'cat'], not {classes!r}") from None
-    if not synonyms: raise ValueError("there are no classes: name at least one, like 'dog; cat'")
+        raise ValueError(f"Classes must be text, like 'dog; cat' or ['dog', 'cat'], not {classes!r}") from None
+    if not synonyms: raise ValueError("There are no classes: name at least one, like 'dog; cat'")
     for k, words in enumerate(synonyms, 1):
         if not words or not all(words):
-            raise ValueError(f"class {k} of {len(synonyms)} has a blank name: remove it, or a stray ';' or ','")
+            raise ValueError(f"Class {k} of {len(synonyms)} has a blank name: remove it, or a stray ';' or ','")
     count = Counter(words[0].casefold() for words in synonyms)
     if twice := [name for name, n in count.items() if n > 1]:
-        raise ValueError(f"class names must differ, these are given more than once: {', '.join(twice)}")
+        raise ValueError(f"Class names must differ, these are given more than once: {', '.join(twice)}")
     return Vocabulary(synonyms)
 
 # %% ../../nbs/02_data/01_vocabulary.ipynb #097c5402
-GROUNDS = ("grass", "sand", "water", "brick", "wood", "snow", "rock", "soil")
+GROUNDS = ('grass', 'sand', 'water', 'brick', 'wood', 'snow', 'rock', 'soil')
 
 def with_article(
     name:str,    # a thing or a ground, in words
 ) -> str:        # "a red star", "grass", "wet sand"
     "The name as Terrarium's captions have it: an article before things, none before grounds."
-    return name if name.split()[-1].lower() in GROUNDS else f"a {name}"
+    return name if name.split()[-1].lower() in GROUNDS else f'a {name}'
 
 # %% ../../nbs/02_data/01_vocabulary.ipynb #16823839
-_sizes = ("small", "medium", "large")
+_sizes = ('small', 'medium', 'large')
 TEMPLATES = dict(
-    plain=("a photo of a {}",),
-    terrarium=("a photo of {a}",),
-    single=("A photo of a {} in the scene",),
-    vild=("a photo of a {}.", "This is a photo of a {}",
-          "There is a {} in the scene", "There is the {} in the scene", "a photo of a {} in the scene",
-          *(f"a photo of a {s} {{}}." for s in _sizes), *(f"This is a photo of a {s} {{}}." for s in _sizes),
-          *(f"There is a {s} {{}} in the scene." for s in _sizes)))
-TEMPLATES["cliper"] = ("a clean origami {}.", *TEMPLATES["vild"])
+    plain=('a photo of a {}',),
+    terrarium=('a photo of {a}',),
+    single=('A photo of a {} in the scene',),
+    vild=('a photo of a {}.', 'This is a photo of a {}',
+          'There is a {} in the scene', 'There is the {} in the scene', 'a photo of a {} in the scene',
+          *(f'a photo of a {s} {{}}.' for s in _sizes), *(f'This is a photo of a {s} {{}}.' for s in _sizes),
+          *(f'There is a {s} {{}} in the scene.' for s in _sizes)))
+TEMPLATES['cliper'] = ('a clean origami {}.', *TEMPLATES['vild'])
 
 # %% ../../nbs/02_data/01_vocabulary.ipynb #e276ee61
 _imagenet = (
-    "a bad photo of a {}|a photo of many {}|a sculpture of a {}|a photo of the hard to see {}|a low resolution photo of the {}|"
-    "a rendering of a {}|graffiti of a {}|a bad photo of the {}|a cropped photo of the {}|a tattoo of a {}|the embroidered {}|"
-    "a photo of a hard to see {}|a bright photo of a {}|a photo of a clean {}|a photo of a dirty {}|a dark photo of the {}|"
-    "a drawing of a {}|a photo of my {}|the plastic {}|a photo of the cool {}|a close-up photo of a {}|"
-    "a black and white photo of the {}|a painting of the {}|a painting of a {}|a pixelated photo of the {}|a sculpture of the {}|"
-    "a bright photo of the {}|a cropped photo of a {}|a plastic {}|a photo of the dirty {}|a jpeg corrupted photo of a {}|"
-    "a blurry photo of the {}|a photo of the {}|a good photo of the {}|a rendering of the {}|a {} in a video game|a photo of one {}|"
-    "a doodle of a {}|a close-up photo of the {}|a photo of a {}|the origami {}|the {} in a video game|a sketch of a {}|"
-    "a doodle of the {}|a origami {}|a low resolution photo of a {}|the toy {}|a rendition of the {}|a photo of the clean {}|"
-    "a photo of a large {}|a rendition of a {}|a photo of a nice {}|a photo of a weird {}|a blurry photo of a {}|a cartoon {}|"
-    "art of a {}|a sketch of the {}|a embroidered {}|a pixelated photo of a {}|itap of the {}|a jpeg corrupted photo of the {}|"
-    "a good photo of a {}|a plushie {}|a photo of the nice {}|a photo of the small {}|a photo of the weird {}|the cartoon {}|"
-    "art of the {}|a drawing of the {}|a photo of the large {}|a black and white photo of a {}|the plushie {}|a dark photo of a {}|"
-    "itap of a {}|graffiti of the {}|a toy {}|itap of my {}|a photo of a cool {}|a photo of a small {}|a tattoo of the {}")
-TEMPLATES["imagenet"] = tuple(f"{t}." for t in _imagenet.split("|"))
+    'a bad photo of a {}|a photo of many {}|a sculpture of a {}|a photo of the hard to see {}|a low resolution photo of the {}|'
+    'a rendering of a {}|graffiti of a {}|a bad photo of the {}|a cropped photo of the {}|a tattoo of a {}|the embroidered {}|'
+    'a photo of a hard to see {}|a bright photo of a {}|a photo of a clean {}|a photo of a dirty {}|a dark photo of the {}|'
+    'a drawing of a {}|a photo of my {}|the plastic {}|a photo of the cool {}|a close-up photo of a {}|'
+    'a black and white photo of the {}|a painting of the {}|a painting of a {}|a pixelated photo of the {}|a sculpture of the {}|'
+    'a bright photo of the {}|a cropped photo of a {}|a plastic {}|a photo of the dirty {}|a jpeg corrupted photo of a {}|'
+    'a blurry photo of the {}|a photo of the {}|a good photo of the {}|a rendering of the {}|a {} in a video game|a photo of one {}|'
+    'a doodle of a {}|a close-up photo of the {}|a photo of a {}|the origami {}|the {} in a video game|a sketch of a {}|'
+    'a doodle of the {}|a origami {}|a low resolution photo of a {}|the toy {}|a rendition of the {}|a photo of the clean {}|'
+    'a photo of a large {}|a rendition of a {}|a photo of a nice {}|a photo of a weird {}|a blurry photo of a {}|a cartoon {}|'
+    'art of a {}|a sketch of the {}|a embroidered {}|a pixelated photo of a {}|itap of the {}|a jpeg corrupted photo of the {}|'
+    'a good photo of a {}|a plushie {}|a photo of the nice {}|a photo of the small {}|a photo of the weird {}|the cartoon {}|'
+    'art of the {}|a drawing of the {}|a photo of the large {}|a black and white photo of a {}|the plushie {}|a dark photo of a {}|'
+    'itap of a {}|graffiti of the {}|a toy {}|itap of my {}|a photo of a cool {}|a photo of a small {}|a tattoo of the {}')
+TEMPLATES['imagenet'] = tuple(f'{t}.' for t in _imagenet.split('|'))
 
 # %% ../../nbs/02_data/01_vocabulary.ipynb #5bbe186a
 def template_set(
@@ -103,12 +103,12 @@ def template_set(
     "The templates, or one sentence about what is wrong with them."
     if isinstance(templates, str):
         if templates not in TEMPLATES:
-            raise ValueError(f"no template set is called {templates!r}: choose from {', '.join(TEMPLATES)}, or give a list")
+            raise ValueError(f"No template set is called {templates!r}: choose from {', '.join(TEMPLATES)}, or give a list")
         return TEMPLATES[templates]
-    if not templates: raise ValueError("there are no templates: give at least one, like 'a photo of a {}'")
+    if not templates: raise ValueError("There are no templates: give at least one, like 'a photo of a {}'")
     for t in templates:
-        if "{}" not in t and "{a}" not in t:
-            raise ValueError(f"the template {t!r} has no place for the class: write {{}} or {{a}}")
+        if '{}' not in t and '{a}' not in t:
+            raise ValueError(f'The template {t!r} has no place for the class: write {{}} or {{a}}')
     return tuple(templates)
 
 # %% ../../nbs/02_data/01_vocabulary.ipynb #7a08a753

@@ -34,9 +34,9 @@ def new_tallies(
     things:int|None,    # the first `things` classes are things
 ) -> dict[str, Tally]:
     "A tally for everything that is to be counted, at 0."
-    if unknown := sorted(set(also) - set(ALSO)): raise ValueError(f'{unknown[0]!r} cannot be measured: choose from {", ".join(ALSO)}.')
+    if unknown := sorted(set(also) - set(ALSO)): raise ValueError(f'{unknown[0]!r} cannot be measured: choose from {", ".join(ALSO)}')
     if things is None and {'sizes', 'panoptic'} & set(also):
-        raise ValueError('Sizes and panoptic quality need `things`, the number of classes that are things.')
+        raise ValueError('Sizes and panoptic quality need `things`, the number of classes that are things')
     tallies = dict(pictures=Tally(1), blank=Tally(1), pixels=ConfusionMatrix(k, ignore))
     if 'boundary' in also: tallies['boundary'] = BoundaryIoU(k, ignore)
     if 'sizes' in also: tallies['sizes'] = SizeIoU(k, things, ignore)
@@ -96,7 +96,7 @@ def labels_of_classes(
     "The labels behind the classes that a method found."
     K = len(vocabulary)
     for k in (best.min(initial=0), best.max(initial=0)):
-        if not -1 <= k < K: raise ValueError(f'the method answers with class {k}, but {K} classes have 0 to {K - 1}')
+        if not -1 <= k < K: raise ValueError(f'The method answers with class {k}, but {K} classes have 0 to {K - 1}')
     return np.append(vocabulary.answers or range(K), -1)[best]
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #9d71adbd
@@ -164,8 +164,8 @@ def count(
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #a89d69a8
 def segmenter(model:OpenVocabularyModel, vocabulary:Vocabulary, things:int, protocol:Protocol|None, thresholds:dict) -> Callable:
     "What gives the segments of pictures, for panoptic quality."
-    if not hasattr(model, 'panoptic'): raise ValueError(f'{type(model).__name__} has no segments to judge: leave panoptic out.')
-    if vocabulary.answers: raise ValueError('Classes that answer to other labels have no segments of their own: leave panoptic out.')
+    if not hasattr(model, 'panoptic'): raise ValueError(f'{type(model).__name__} has no segments to judge: leave panoptic out')
+    if vocabulary.answers: raise ValueError('Classes that answer to other labels have no segments of their own: leave panoptic out')
     return lambda images: model.panoptic(images, vocabulary, things, protocol, **thresholds)
 
 def sum_tallies(tallies:dict[str, Tally], device:torch.device, watch:ImageObserver|None, skipped:list|None) -> dict[str, Tally]:
@@ -175,7 +175,7 @@ def sum_tallies(tallies:dict[str, Tally], device:torch.device, watch:ImageObserv
     if skipped is not None: skipped[:] = sorted(gather_lists(skipped))
     if not tallies['pictures'].counts:
         raise ValueError(f'None of {len(skipped)} pictures can be read; the first: {skipped[0]}' if skipped else
-                         'There is nothing to evaluate: the stream has no pictures.')
+                         'There is nothing to evaluate: the stream has no pictures')
     return tallies
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #5b2020f9
@@ -190,7 +190,7 @@ def evaluate(
     **how,                    # as `count` takes it
 ) -> dict:                    # as Confusion.results, fractions between 0 and 1; `iou` (K,), `confusion` (K, K + 1); what was asked for
     "Measure a method on a stream of labelled pictures; `pictures` of `expected`, `blank`, `skipped` (a sentence each), `partial`."
-    if on_error not in ('raise', 'skip'): raise ValueError(f'on_error is raise or skip, not {on_error!r}.')
+    if on_error not in ('raise', 'skip'): raise ValueError(f'on_error is raise or skip, not {on_error!r}')
     skipped = [] if on_error == 'skip' else None
     t = count(model, rows, vocabulary, skipped=skipped, **how)
     more = dict(boundary=lambda: t['boundary'].results(tiers), sizes=lambda: t['sizes'].results(), panoptic=lambda: t['panoptic'].results(),

@@ -31,7 +31,7 @@ def resident(
 ) -> float:         # MB of 10^6 bytes
     "What this process holds in memory."
     try: text = Path('/proc/self/status').read_text()
-    except OSError: raise OSError('The memory of a process can be read on Linux only.') from None
+    except OSError: raise OSError('The memory of a process can be read on Linux only') from None
     return int(text.split(f'Vm{what}:')[1].split()[0])*1024/1e6
 
 @contextmanager

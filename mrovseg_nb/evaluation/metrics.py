@@ -20,12 +20,12 @@ def check_label_maps(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:    # both as arrays, and where the truth is known
     "Label maps that can be compared, or a sentence that says why they cannot."
     pred, truth = np.asarray(pred), np.asarray(truth)
-    if pred.shape != truth.shape: raise ValueError(f"the prediction has shape {pred.shape}, the truth {truth.shape}")
+    if pred.shape != truth.shape: raise ValueError(f'The prediction has shape {pred.shape}, the truth {truth.shape}')
     known = truth != ignore
-    for name, labels, low in (("prediction", pred, -1), ("truth", truth, 0)):
-        if labels.dtype.kind not in "iu": raise ValueError(f"the {name} holds {labels.dtype}, labels are integers")
+    for name, labels, low in (('prediction', pred, -1), ('truth', truth, 0)):
+        if labels.dtype.kind not in 'iu': raise ValueError(f'The {name} holds {labels.dtype}, labels are integers')
         for extreme in (labels.min(where=known, initial=0), labels.max(where=known, initial=0)):
-            if not low <= extreme < k: raise ValueError(f"the {name} holds the label {extreme}, but {k} classes have {low} to {k - 1}")
+            if not low <= extreme < k: raise ValueError(f'The {name} holds the label {extreme}, but {k} classes have {low} to {k - 1}')
     return pred, truth, known
 
 # %% ../../nbs/08_evaluation/01_metrics.ipynb #742043aa
@@ -38,11 +38,11 @@ class Tally:
 
     def __add__(
         self,
-        other:"Tally",    # set up in the same way
-    ) -> "Tally":         # new, both parts untouched
+        other:'Tally',    # set up in the same way
+    ) -> 'Tally':         # new, both parts untouched
         "What was counted here and there."
-        mine, its = ({"kind": type(t).__name__} | {n: v for n, v in vars(t).items() if n != "counts"} for t in (self, other))
-        if mine != its: raise ValueError(f"counts of {mine} and of {its} do not add up")
+        mine, its = ({'kind': type(t).__name__} | {n: v for n, v in vars(t).items() if n != 'counts'} for t in (self, other))
+        if mine != its: raise ValueError(f'Counts of {mine} and of {its} do not add up')
         both = copy(self)
         both.counts = self.counts + other.counts
         return both
@@ -57,7 +57,7 @@ class ConfusionMatrix(Tally):
         k:int,             # number of classes K
         ignore:int=255,    # the label in the truth that is not counted
     ):
-        if 0 <= ignore < k: raise ValueError(f"{ignore} is one of the {k} classes: ignore another label, like 65535")
+        if 0 <= ignore < k: raise ValueError(f'{ignore} is one of the {k} classes: ignore another label, like 65535')
         super().__init__(k, k + 1)
         self.k, self.ignore = k, ignore
 
@@ -65,7 +65,7 @@ class ConfusionMatrix(Tally):
         self,
         pred:np.ndarray,     # (H, W) or any shape: integers 0 to K-1, or -1 for none
         truth:np.ndarray,    # the same shape: integers 0 to K-1, or `ignore`
-    ) -> "ConfusionMatrix":        # itself
+    ) -> 'ConfusionMatrix':        # itself
         "Count one picture, or a batch of them."
         whole = check_label_maps(pred, truth, self.k, self.ignore)
         for p, t, known in zip(*(np.array_split(x.reshape(-1), x.size//BLOCK + 1) for x in whole)):
@@ -80,7 +80,7 @@ def ratio(a:np.ndarray, b:np.ndarray) -> np.ndarray:    # nan where b is 0
 
 def mean(x:np.ndarray) -> float:    # nan if there is nothing
     "The mean of what there is."
-    return float(x.mean()) if x.size else float("nan")
+    return float(x.mean()) if x.size else float('nan')
 
 @patch
 def iou(
@@ -97,7 +97,7 @@ def results(
     tiers:Sequence[str]=(),    # the tier of each class, K of them
 ) -> dict:                     # fractions between 0 and 1; "tiers" holds a dict: tier -> mIoU
     "Both definitions of mIoU, fwIoU, mACC, pACC, and mIoU by tier."
-    if len(tiers) not in (0, self.k): raise ValueError(f"there are {len(tiers)} tiers for {self.k} classes: name one for each")
+    if len(tiers) not in (0, self.k): raise ValueError(f'There are {len(tiers)} tiers for {self.k} classes: name one for each')
     iou, hit, t = self.iou(), self.counts.diagonal(), self.counts.sum(1)
     present = t > 0
     return dict(

@@ -90,7 +90,7 @@ def evaluate_on(
 ) -> dict:                       # as `evaluate`; and `names`, of the labels
     "Measure a model on a benchmark, as the literature does."
     b, c, t = benchmark(name), choices, time()
-    if c.thresholds not in THRESHOLDS: raise ValueError(f'there are no thresholds {c.thresholds!r}: choose from {", ".join(THRESHOLDS)}')
+    if c.thresholds not in THRESHOLDS: raise ValueError(f'There are no thresholds {c.thresholds!r}: choose from {", ".join(THRESHOLDS)}')
     (words, names, tiers), size, also = asked(name, c.vocabulary), protocol(c.protocol or b.protocol), counted(b, model, c.also)
     rows, read, expected = rows_of(b, c)
     worst = WorstImages(10, b.ignore) if out else None

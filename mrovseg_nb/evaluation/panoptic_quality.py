@@ -18,13 +18,13 @@ def renumber_segments(
     name:str,               # what this is, for messages
 ) -> tuple[np.ndarray, np.ndarray]:    # (H, W) 0 or the place in the list, from 1; (n,) class of each segment
     "Segments by their place in the list."
-    listed, (present, where) = [s["id"] for s in segments], np.unique(ids, return_inverse=True)
-    if len(set(listed)) < len(listed): raise ValueError(f"the {name} lists a segment twice: {sorted(listed)}")
+    listed, (present, where) = [s['id'] for s in segments], np.unique(ids, return_inverse=True)
+    if len(set(listed)) < len(listed): raise ValueError(f'The {name} lists a segment twice: {sorted(listed)}')
     if wrong := (set(present.tolist()) - {0}) ^ set(listed):
-        raise ValueError(f"the map of the {name} and its list do not both have segment {min(wrong)}")
-    labels = np.array([s["label"] for s in segments], int)
+        raise ValueError(f'The map of the {name} and its list do not both have segment {min(wrong)}')
+    labels = np.array([s['label'] for s in segments], int)
     for label in labels.tolist():
-        if not 0 <= label < k: raise ValueError(f"the {name} holds the label {label}, but {k} classes have 0 to {k - 1}")
+        if not 0 <= label < k: raise ValueError(f'The {name} holds the label {label}, but {k} classes have 0 to {k - 1}')
     place = {0: 0, **{i: n for n, i in enumerate(listed, 1)}}
     return np.array([place[i] for i in present.tolist()], int)[where].reshape(np.shape(ids)), labels
 
@@ -38,7 +38,7 @@ class PanopticQuality(Tally):
         k:int,         # number of classes
         things:int,    # the first `things` of them are things, the others stuff
     ):
-        if not 0 <= things <= k: raise ValueError(f"{things} of {k} classes cannot be things")
+        if not 0 <= things <= k: raise ValueError(f'{things} of {k} classes cannot be things')
         super().__init__(k, 4)
         self.k, self.things = k, things
 
@@ -53,9 +53,9 @@ def update(
 ) -> PanopticQuality:            # itself
     "Count one picture."
     one, other = np.shape(pred_ids), np.shape(true_ids)
-    if one != other: raise ValueError(f"the prediction has shape {one}, the truth {other}")
-    (p, p_label), (t, t_label) = renumber_segments(pred_ids, pred_segments, self.k, "prediction"), renumber_segments(true_ids, true_segments, self.k, "truth")
-    crowd = np.array([s.get("iscrowd", False) for s in true_segments], bool)
+    if one != other: raise ValueError(f'The prediction has shape {one}, the truth {other}')
+    (p, p_label), (t, t_label) = renumber_segments(pred_ids, pred_segments, self.k, 'prediction'), renumber_segments(true_ids, true_segments, self.k, 'truth')
+    crowd = np.array([s.get('iscrowd', False) for s in true_segments], bool)
     shape = len(t_label) + 1, len(p_label) + 1
     n = np.bincount((t*shape[1] + p).ravel(), minlength=shape[0]*shape[1]).reshape(shape)    # (T + 1, P + 1)
     area_t, area_p, void, n = n[1:].sum(1), n[:, 1:].sum(0), n[0, 1:], n[1:, 1:]

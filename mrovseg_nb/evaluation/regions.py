@@ -20,7 +20,7 @@ def boundary_band(
     d:int,                # width of the rim, pixels
 ) -> np.ndarray:          # (H, W) bool
     "Where another label, or the frame, is at most `d` pixels away (Cheng et al. 2021, for all classes at once)."
-    around = dict(size=2*d + 1, mode="constant", cval=-2)
+    around = dict(size=2*d + 1, mode='constant', cval=-2)
     return maximum_filter(labels, **around) != minimum_filter(labels, **around)
 
 # %% ../../nbs/08_evaluation/03_regions.ipynb #dadfaf4a
@@ -55,7 +55,7 @@ class BoundaryIoU(Overlaps):
         self,
         pred:np.ndarray,     # (H, W) integers 0 to K-1, or -1 for none
         truth:np.ndarray,    # (H, W) integers 0 to K-1, or `ignore`
-    ) -> "BoundaryIoU":      # itself
+    ) -> 'BoundaryIoU':      # itself
         "Count one picture."
         pred, truth, known = check_label_maps(pred, truth, self.k, self.ignore)
         d = max(1, round(self.width*np.hypot(*truth.shape)))
@@ -91,12 +91,12 @@ def majority_label(
     "The majority of each area; of equals, the larger label."
     span = labels.max(initial=0, where=voters) + 2
     pairs, n = np.unique(area[voters].astype(np.int64)*span + labels[voters] + 1, return_counts=True)
-    pairs, won = pairs[np.argsort(n, kind="stable")], np.full(area.max() + 1, -1)
+    pairs, won = pairs[np.argsort(n, kind='stable')], np.full(area.max() + 1, -1)
     won[pairs//span] = pairs % span - 1    # the last, and largest, stays
     return won
 
 # %% ../../nbs/08_evaluation/03_regions.ipynb #19c8d9dc
-SIZES = ("small", "medium", "large")
+SIZES = ('small', 'medium', 'large')
 
 class SizeIoU(Overlaps):
     "IoU of things by the size of the object: counts are (size, K, 3)."
@@ -107,7 +107,7 @@ class SizeIoU(Overlaps):
         ignore:int=255,                            # the label in the truth that is not counted
         limits:tuple[float, float]=(0.01, 0.06),   # shares of the picture where medium and large begin
     ):
-        if not 0 <= things <= k: raise ValueError(f"{things} of {k} classes cannot be things")
+        if not 0 <= things <= k: raise ValueError(f'{things} of {k} classes cannot be things')
         super().__init__(len(SIZES), k, 3)
         self.k, self.things, self.ignore, self.limits = k, things, ignore, limits
 
@@ -125,7 +125,7 @@ def update(
 ) -> SizeIoU:                # itself
     "Count one picture; a thing's pixels without an object have no size, and are not counted."
     pred, truth, known = check_label_maps(pred, truth, self.k, self.ignore)
-    if np.shape(instances) != truth.shape: raise ValueError(f"the objects have shape {np.shape(instances)}, the truth {truth.shape}")
+    if np.shape(instances) != truth.shape: raise ValueError(f'The objects have shape {np.shape(instances)}, the truth {truth.shape}')
     thing, nobody = known & (truth < self.things), np.asarray(instances) == 0
     known, true = known & ~(thing & nobody), thing & ~nobody
     hit, false = true & (pred == truth), known & (pred != truth) & (pred >= 0) & (pred < self.things)

@@ -30,7 +30,7 @@ def per_class(
 ) -> list[dict]: # name, label, iou and accuracy (nan if not there), pixels, predicted, taken_for (a name, or ''); best first
     "A row for each class."
     k = len(confusion)
-    if len(names) != k: raise ValueError(f'There are {len(names)} names for {k} labels.')
+    if len(names) != k: raise ValueError(f'There are {len(names)} names for {k} labels')
     n, hit, t, p = np.array(confusion), confusion.diagonal(), confusion.sum(1), confusion[:, :-1].sum(0)
     iou, accuracy, called = np.where(t > 0, ratio(hit, t + p - hit), np.nan), ratio(hit, t), [*names, 'none of them']
     np.fill_diagonal(n, -1)

@@ -39,17 +39,17 @@ def read_row(
         files = {c: open_image(v) if isinstance(v, dict) else v for c, v in row.items() if c in ('image', *columns) and v is not None}
         image, maps = read_image(files['image']), [np.asarray(files[c]) for c in columns if c in files]
     except Exception as e: raise ValueError(f'{name} cannot be read: {reason(e)}') from e
-    if len(maps) < len(columns): raise ValueError(f'{name} has not all of what is needed: {", ".join(columns)}.')
+    if len(maps) < len(columns): raise ValueError(f'{name} has not all of what is needed: {", ".join(columns)}')
     (H, W), shapes = image.shape[:2], [m.shape for m in maps]
     for c, s in zip(columns, shapes):
         if len(s) != 2 or 2*abs(s[0]*W - s[1]*H) > H + W or s != shapes[0]:
-            raise ValueError(f'{name}: the image has the shape {(H, W)}, but its {c} {s}.')
+            raise ValueError(f'{name}: the image has the shape {(H, W)}, but its {c} {s}')
     return name, image, *maps
 
 # %% ../../nbs/08_evaluation/03b_rows.ipynb #907f6c53
 def undecoded(rows:Iterable[dict]) -> Iterable[dict]:
     "The same rows with files in place of pictures, where `datasets` has files."
-    if getattr(rows, '_distributed', None): raise ValueError('This stream is one share already: hand in the whole, and it is shared here.')
+    if getattr(rows, '_distributed', None): raise ValueError('This stream is one share already: hand in the whole, and it is shared here')
     return decoding.without_decoding(rows)
 
 # %% ../../nbs/08_evaluation/03b_rows.ipynb #9d086041

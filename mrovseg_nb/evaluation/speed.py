@@ -166,5 +166,5 @@ def mfu(
     device:str,    # name, as torch.cuda.get_device_name() gives it
 ) -> float|None:   # share of the peak; None for a device whose peak is not known
     "Model FLOPs utilisation, against the peak in bf16."
-    if seconds <= 0: raise ValueError(f'Nothing is done in {seconds} seconds.')
+    if seconds <= 0: raise ValueError(f'Nothing is done in {seconds} seconds')
     return flops/seconds/PEAKS[device] if device in PEAKS else None

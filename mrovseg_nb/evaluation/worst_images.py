@@ -64,7 +64,7 @@ class WorstImages(ImageObserver):
         ignore:int=255, # the label that is not counted
         side:int=512,   # pixels, of what is kept
     ):
-        if n < 1: raise ValueError(f'Of the worst pictures {n} cannot be kept.')
+        if n < 1: raise ValueError(f'Of the worst pictures {n} cannot be kept')
         self.n, self.ignore, self.side, self.heap = n, ignore, side, []
     def see(self, name, image, truth, pred):
         miou = image_miou(pred, truth, self.ignore)

@@ -48,16 +48,16 @@ def save_model(
 def read_config(folder:str|Path) -> dict: # method, config, classes
     "What config.json says."
     try: said = json.loads((Path(folder)/'config.json').read_text())
-    except FileNotFoundError: raise ValueError(f'{folder} holds no model: there is no config.json in it.') from None
-    except ValueError: raise ValueError(f'{folder}/config.json is damaged: it is not JSON.') from None
+    except FileNotFoundError: raise ValueError(f'{folder} holds no model: there is no config.json in it') from None
+    except ValueError: raise ValueError(f'{folder}/config.json is damaged: it is not JSON') from None
     if not isinstance(said, dict) or said.get('method') != 'mrovseg' or not isinstance(said.get('config'), dict):
-        raise ValueError(f'{folder}/config.json does not describe an MROVSeg model.')
+        raise ValueError(f'{folder}/config.json does not describe an MROVSeg model')
     return said
 
 def config_from_json(settings:dict) -> MROVSegConfig:
     "A configuration from JSON, where tuples are lists."
     if unknown := set(settings) - {f.name for f in fields(MROVSegConfig)}:
-        raise ValueError(f'The configuration has fields that MROVSeg does not know: {", ".join(sorted(unknown))}.')
+        raise ValueError(f'The configuration has fields that MROVSeg does not know: {", ".join(sorted(unknown))}')
     return MROVSegConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 
 # %% ../../nbs/05_methods/07_registry.ipynb #7a875180
@@ -66,14 +66,14 @@ def load_model(folder:str|Path) -> MROVSeg: # in evaluation mode
     said, file = read_config(folder), Path(folder)/'model.safetensors'
     model = MROVSeg(config_from_json(said['config']))
     if said['config'].get('pretrained') and said.get('clip') not in (None, clip_digest(model.clip)):
-        raise ValueError(f'{folder} was trained on other weights of the CLIP {model.config.clip}: its answers on these would mean nothing.')
+        raise ValueError(f'{folder} was trained on other weights of the CLIP {model.config.clip}: its answers on these would mean nothing')
     try: weights = load_file(file)
-    except FileNotFoundError: raise ValueError(f'{folder} holds no weights: there is no model.safetensors in it.') from None
-    except Exception as e: raise ValueError(f'{file} is damaged or cut short ({e}).') from None
+    except FileNotFoundError: raise ValueError(f'{folder} holds no weights: there is no model.safetensors in it') from None
+    except Exception as e: raise ValueError(f'{file} is damaged or cut short ({e})') from None
     expected = {n: p.shape for n, p in trained_parameters(model).items()}
     shapes = {n: w.shape for n, w in weights.items()}
     if wrong := sorted(n for n in expected.keys() | shapes.keys() if shapes.get(n) != expected.get(n)):
-        raise ValueError(f'{file} is of another configuration: {len(wrong)} weights differ, the first is {wrong[0]}.')
+        raise ValueError(f'{file} is of another configuration: {len(wrong)} weights differ, the first is {wrong[0]}')
     model.load_state_dict(weights, strict=False)
     model.classes = said.get('classes')
     return model.eval()

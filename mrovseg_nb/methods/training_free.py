@@ -25,7 +25,7 @@ class DenseCLIP(OpenVocabularyModel):
         template:str='vild', # of data.vocabulary.TEMPLATES
     ):
         super().__init__()
-        if not hasattr(clip, 'blocks'): raise ValueError(f'Dense CLIP needs the blocks of a ViT, which {clip.name!r} does not have.')
+        if not hasattr(clip, 'blocks'): raise ValueError(f'Dense CLIP needs the blocks of a ViT, which {clip.name!r} does not have')
         self.clip, self.crop, self.p, self.template = clip, crop, p, template
     def scores(self, images:Tensor, text:Tensor|Text) -> Tensor: # (B, K, h, w) logits, one for each patch
         features = value_features(self.clip, encode_views(self.clip, images, self.p, self.crop // self.clip.patch).hr[-2])

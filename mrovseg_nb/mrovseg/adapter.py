@@ -39,12 +39,12 @@ class MultiResAdapter(nn.Module):
         queries:int=100,                                 # N
         fusion_layers:Sequence[int]=(0, 3, 6, 9, 12),    # CLIP layers to fuse, ascending, 0 is the stem
         pixel_dim:int=256,                               # C, channels of Q_f
-        spatial:str="dwconv",                            # of `MultiResFusion`: "dwconv" or "concat"
-        scale:str="attention",                           # of `MultiResFusion`: "attention", "add" or "concat"
+        spatial:str='dwconv',                            # of `MultiResFusion`: "dwconv" or "concat"
+        scale:str='attention',                           # of `MultiResFusion`: "attention", "add" or "concat"
     ):
-        if d % heads: raise ValueError(f"a width of {d} cannot be shared by {heads} heads: choose heads that divide it")
+        if d % heads: raise ValueError(f'A width of {d} cannot be shared by {heads} heads: choose heads that divide it')
         if list(fusion_layers) != sorted(set(fusion_layers) & set(range(len(widths)))):
-            raise ValueError(f"fusion layers must ascend within 0 (stem) to {len(widths) - 1}, unlike {tuple(fusion_layers)}")
+            raise ValueError(f'Fusion layers must ascend within 0 (stem) to {len(widths) - 1}, unlike {tuple(fusion_layers)}')
         super().__init__()
         self.layers, self.schedule = tuple(fusion_layers), fusion_schedule(fusion_layers, blocks)
         self.query, self.query_pos = (nn.Parameter(torch.randn(queries, d)*0.02) for _ in range(2))
@@ -62,8 +62,8 @@ def positions(self:MultiResAdapter,
 ) -> Tensor:                 # (1, N + HW, D)
     "What is added before every block: learned, resized bicubically for a grid other than the training one."
     pos, trained = self.pos, self.pos.shape[-2:]
-    if trained != tuple(grid): pos = F.interpolate(pos, grid, mode="bicubic", align_corners=False)
-    return torch.cat([self.query_pos[None], rearrange(pos, "b d h w -> b (h w) d")], 1)
+    if trained != tuple(grid): pos = F.interpolate(pos, grid, mode='bicubic', align_corners=False)
+    return torch.cat([self.query_pos[None], rearrange(pos, 'b d h w -> b (h w) d')], 1)
 
 # %% ../../nbs/04_mrovseg/04_adapter.ipynb #e0446348
 @patch
@@ -73,7 +73,7 @@ def forward(self:MultiResAdapter,
 ) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:    # last two blocks: (Q_f (B, N, C), H (B, D, H, W)); every F (B, D, H, W)
     "Queries and tokens through all blocks (paper 3.2, eq. 2-3)."
     N, (B, _, *grid) = len(self.query), hr[0].shape
-    tokens = lambda m: rearrange(m, "b d h w -> b (h w) d")
+    tokens = lambda m: rearrange(m, 'b d h w -> b (h w) d')
     F_l = {l: fuse(hr[l], lr[l]) for l, fuse in zip(self.layers, self.fusions)}
     x = torch.cat([self.query.expand(B, -1, -1), tokens(self.stem(hr[0]))], 1)      # (B, N + HW, D)
     pos, outputs = self.positions(grid), []
@@ -81,5 +81,5 @@ def forward(self:MultiResAdapter,
         if i: x = self.blocks[i-1](x + pos)
         for l in layers: x = x + F.pad(tokens(F_l[l]), (0, 0, N, 0))                # queries untouched
         outputs.append(x)
-    split = lambda x: (self.mlp_Q(x[:, :N]), rearrange(x[:, N:], "b (h w) d -> b d h w", h=grid[0]))
+    split = lambda x: (self.mlp_Q(x[:, :N]), rearrange(x[:, N:], 'b (h w) d -> b d h w', h=grid[0]))
     return [split(x) for x in outputs[-2:]], list(F_l.values())

@@ -11,7 +11,7 @@ from ..clip.layers import LayerNorm2d, up
 from torch import Tensor, nn
 
 # %% ../../nbs/04_mrovseg/03_fusion.ipynb #008a9ba1
-SPATIAL, SCALE = ("dwconv", "concat"), ("attention", "add", "concat")    # Table 7 a, b
+SPATIAL, SCALE = ('dwconv', 'concat'), ('attention', 'add', 'concat')    # Table 7 a, b
 
 # %% ../../nbs/04_mrovseg/03_fusion.ipynb #e6d9ad63
 class MultiResFusion(nn.Module):
@@ -19,28 +19,28 @@ class MultiResFusion(nn.Module):
     def __init__(self,
         d_in:int,                   # channels of CLIP's layer
         d:int,                      # channels of the adapter
-        spatial:str="dwconv",       # over the slices: "dwconv", or "concat" for none (Table 7 a)
-        scale:str="attention",      # of the two maps: "attention", "add" or "concat" (Table 7 b)
+        spatial:str='dwconv',       # over the slices: "dwconv", or "concat" for none (Table 7 a)
+        scale:str='attention',      # of the two maps: "attention", "add" or "concat" (Table 7 b)
     ):
         super().__init__()
-        for name, choice, choices in (("spatial", spatial, SPATIAL), ("scale", scale, SCALE)):
+        for name, choice, choices in (('spatial', spatial, SPATIAL), ('scale', scale, SCALE)):
             if choice not in choices: raise ValueError(f"{name} fusion {choice!r} is unknown: choose from {', '.join(choices)}")
         self.scale = scale
         self.norm_hr, self.norm_lr = LayerNorm2d(d_in, eps=1e-6), LayerNorm2d(d_in, eps=1e-6)
         pointwise = nn.Conv2d(d_in, d, 1)
         depthwise = lambda: nn.Conv2d(d_in, d_in, 3, padding=1, groups=d_in)
-        self.dconv = pointwise if spatial == "concat" else nn.Sequential(depthwise(), nn.GELU(), pointwise)
+        self.dconv = pointwise if spatial == 'concat' else nn.Sequential(depthwise(), nn.GELU(), pointwise)
         self.lr = nn.Identity() if d_in == d else nn.Conv2d(d_in, d, 1)
-        if scale == "attention":
+        if scale == 'attention':
             self.f_A = nn.Sequential(nn.Conv2d(d_in, d_in//4, 3, padding=1), nn.ReLU(), nn.Conv2d(d_in//4, d, 1))
-        if scale == "concat": self.mix = nn.Conv2d(2*d, d, 1)
+        if scale == 'concat': self.mix = nn.Conv2d(2*d, d, 1)
     def forward(self,
         hr:Tensor,                  # (B, D_in, mH, nW), restored slices
         lr:Tensor,                  # (B, D_in, H, W), the small picture
     ) -> Tensor:                    # (B, D, mH, nW)
         size, lr = hr.shape[-2:], self.norm_lr(lr)
         H_hr, H_lr = self.dconv(self.norm_hr(hr)), self.lr(lr)                  # (B, D, mH, nW), (B, D, H, W)
-        if self.scale == "add": return H_hr + up(H_lr, size)
-        if self.scale == "concat": return self.mix(torch.cat([H_hr, up(H_lr, size)], 1))
+        if self.scale == 'add': return H_hr + up(H_lr, size)
+        if self.scale == 'concat': return self.mix(torch.cat([H_hr, up(H_lr, size)], 1))
         a = self.f_A(lr).sigmoid()                                              # (B, D, H, W)
         return up(a, size) * H_hr + up((1 - a) * H_lr, size)

@@ -19,7 +19,7 @@ def decode_masks(
     H_pix:Tensor,    # (B, C, h, w) pixel features
 ) -> Tensor:         # (B, N, h, w) mask logits
     "Inner product of every query with every pixel (paper eq. 5, before the sigmoid)."
-    return torch.einsum("bnc,bchw->bnhw", Q_f, H_pix)
+    return torch.einsum('bnc,bchw->bnhw', Q_f, H_pix)
 
 # %% ../../nbs/04_mrovseg/05_mask_decoding.ipynb #ca84ec1c
 class MaskDecoder(nn.Module):
@@ -44,7 +44,7 @@ class HierarchicalMaskDecoder(nn.Module):
         d:int,            # D, channels of H and of every fused map
         pixel_dim:int,    # C, channels of H_pix, a multiple of 8
     ):
-        if pixel_dim % 8: raise ValueError(f"pixel_dim must be a multiple of 8, the groups of the norm, not {pixel_dim}")
+        if pixel_dim % 8: raise ValueError(f'pixel_dim must be a multiple of 8, the groups of the norm, not {pixel_dim}')
         super().__init__()
         C = pixel_dim
         self.lateral = nn.ModuleList(nn.Conv2d(d, C, 1) for _ in range(3))
@@ -56,7 +56,7 @@ class HierarchicalMaskDecoder(nn.Module):
         F:Sequence[Tensor],    # shallow, middle, deep, each (B, D, H, W)
     ) -> Tensor:               # (B, C, 4H, 4W)
         "Deep to shallow: join, double, join, double, join, MLP."
-        if len(F) != 3: raise ValueError(f"hierarchical decoding joins 3 fused maps, not {len(F)}: name 3 layers, or none")
+        if len(F) != 3: raise ValueError(f'Hierarchical decoding joins 3 fused maps, not {len(F)}: name 3 layers, or none')
         x = H
         for i, (lateral, f) in enumerate(zip(reversed(self.lateral), reversed(F))):
             if i: x = self.up[i-1](x)                                     # twice as high and wide

@@ -21,8 +21,8 @@ def decode_attention(
     heads:int,     # of the CLIP blocks
 ) -> Tensor:       # (B, heads, N, h, w)
     "One mask per head: inner product of every query with every token (paper eq. 7)."
-    A = rearrange(A, "b (k c) h w -> b k c h w", k=heads)
-    return torch.einsum("bnc,bkchw->bknhw", Q_f, A)
+    A = rearrange(A, 'b (k c) h w -> b k c h w', k=heads)
+    return torch.einsum('bnc,bkchw->bknhw', Q_f, A)
 
 # %% ../../nbs/04_mrovseg/06_masked_attention.ipynb #cc775af1
 def unit_scale() -> nn.Linear: # x -> weight*x + bias
@@ -38,15 +38,15 @@ class AttentionMasks(nn.Module):
         d:int,                      # D, channels of H
         pixel_dim:int,              # C, channels of Q_f
         heads:int,                  # of the CLIP blocks
-        kind:str="decoupled",       # "decoupled", "shared" or "single"
+        kind:str='decoupled',       # "decoupled", "shared" or "single"
     ):
-        if kind not in ("decoupled", "shared", "single"):
-            raise ValueError(f"attention masks are decoupled, shared or single, not {kind!r}")
+        if kind not in ('decoupled', 'shared', 'single'):
+            raise ValueError(f'Attention masks are decoupled, shared or single, not {kind!r}')
         super().__init__()
         self.kind, self.heads = kind, heads
         parts = lambda: (MLP(d, pixel_dim, pixel_dim*heads, conv=True), unit_scale())
         self.mlp_L, self.scale_L = parts()
-        if kind == "decoupled": self.mlp_G, self.scale_G = parts()
+        if kind == 'decoupled': self.mlp_G, self.scale_G = parts()
     def forward(self,
         Q_f:Tensor,                   # (B, N, C)
         H:Tensor,                     # (B, D, H, W)
@@ -55,7 +55,7 @@ class AttentionMasks(nn.Module):
         "Biases for attention logits; zero leaves CLIP's attention as it is."
         decode = lambda A, scale: scale(decode_attention(Q_f, A, self.heads)[..., None])[..., 0]
         M_local = decode(self.mlp_L(H), self.scale_L)
-        if self.kind == "decoupled": M_global = decode(self.mlp_G(F.adaptive_max_pool2d(H, lr_grid)), self.scale_G)
+        if self.kind == 'decoupled': M_global = decode(self.mlp_G(F.adaptive_max_pool2d(H, lr_grid)), self.scale_G)
         else: M_global = F.adaptive_max_pool2d(M_local.flatten(1, 2), lr_grid).unflatten(1, M_local.shape[1:3])
         return M_global, M_local
 
@@ -70,7 +70,7 @@ def masked_cross_attention(
     "Proposals through one CLIP block as cross-attention with a bias (paper eq. 8); tokens stay as they are."
     attn, x, t = block.attn, block.ln_1(X), block.ln_1(tokens)
     (W_q, W_k, W_v), (b_q, b_k, b_v) = attn.in_proj_weight.chunk(3), attn.in_proj_bias.chunk(3)
-    project = lambda x, W, b: rearrange(F.linear(x, W, b), "b t (k d) -> b k t d", k=attn.num_heads)
+    project = lambda x, W, b: rearrange(F.linear(x, W, b), 'b t (k d) -> b k t d', k=attn.num_heads)
     q, k, v = project(x, W_q, b_q), project(t, W_k, b_k), project(t, W_v, b_v)
     logits = q @ k.mT / q.shape[-1]**0.5 + bias                                        # (B, heads, N, T)
     if self_key:
@@ -79,7 +79,7 @@ def masked_cross_attention(
     A = logits.softmax(-1)
     out = A[..., :tokens.shape[1]] @ v
     if self_key: out = out + A[..., -1:]*project(x, W_v, b_v)
-    X = X + block.ls_1(attn.out_proj(rearrange(out, "b k n d -> b n (k d)")))
+    X = X + block.ls_1(attn.out_proj(rearrange(out, 'b k n d -> b n (k d)')))
     return X + block.ls_2(block.mlp(block.ln_2(X)))
 
 # %% ../../nbs/04_mrovseg/06_masked_attention.ipynb #bc6a4f88
@@ -89,7 +89,7 @@ class MultiGrainedAttention(nn.Module):
         queries:int,             # N
         width:int,               # D, of the CLIP blocks
         first:int,               # the CLIP layer whose [CLS] is copied: blocks first, first + 1, ... follow
-        kind:str="decoupled",    # of `AttentionMasks`; "single" looks at the whole picture only
+        kind:str='decoupled',    # of `AttentionMasks`; "single" looks at the whole picture only
         self_key:bool=False,     # of `masked_cross_attention`
     ):
         super().__init__()
@@ -104,7 +104,7 @@ class MultiGrainedAttention(nn.Module):
         M_local:Tensor,               # (B, heads, N, H, W)
     ) -> Tensor:                      # (B, N, D) X_prop after the last block
         "The proposals after CLIP's last block."
-        views, masks = ([lr], [M_global]) if hr is None or self.kind == "single" else ([lr, hr], [M_global, M_local])
+        views, masks = ([lr], [M_global]) if hr is None or self.kind == 'single' else ([lr, hr], [M_global, M_local])
         flat = lambda maps: torch.cat([m.flatten(-2) for m in maps], -1)     # (..., h, w), (..., H, W) -> (..., hw + HW)
         X, bias = cls[:, None] + self.pos, flat(masks)
         for block, *maps in zip(clip.blocks[self.first:], *views, strict=True):

@@ -64,7 +64,7 @@ PRESETS = {
 
 def preset(name:str) -> MROVSegConfig:
     "A preset by its name."
-    if name not in PRESETS: raise ValueError(f'Unknown preset {name!r}: choose from {", ".join(PRESETS)}.')
+    if name not in PRESETS: raise ValueError(f'Unknown preset {name!r}: choose from {", ".join(PRESETS)}')
     return PRESETS[name]
 
 # %% ../../nbs/04_mrovseg/08_model.ipynb #9bceb152
@@ -78,12 +78,12 @@ class MROVSeg(OpenVocabularyModel, ModelHubMixin, library_name='mrovseg_nb', tag
         c = self.config = config
         self.crop, self.template, self.classes = c.crop, c.template, None
         if c.attention not in (kinds := ('decoupled', 'shared', 'single', 'pool')):
-            raise ValueError(f'Unknown attention {c.attention!r}: choose from {", ".join(kinds)}.')
+            raise ValueError(f'Unknown attention {c.attention!r}: choose from {", ".join(kinds)}')
         if missing := set(c.decoder_layers) - set(c.fusion_layers):
-            raise ValueError(f'The decoder wants fused maps of layers {sorted(missing)}, which are not in fusion_layers {c.fusion_layers}.')
+            raise ValueError(f'The decoder wants fused maps of layers {sorted(missing)}, which are not in fusion_layers {c.fusion_layers}')
         self.clip = load_clip(c.clip, c.pretrained, c.train_positions)
         if c.attention != 'pool' and not 0 < c.cls_layer < self.clip.depth:
-            raise ValueError(f'cls_layer must be between 1 and {self.clip.depth - 1} for {c.clip}, not {c.cls_layer}.')
+            raise ValueError(f'cls_layer must be between 1 and {self.clip.depth - 1} for {c.clip}, not {c.cls_layer}')
         self.tokens = c.crop // self.clip.patch                                          # of the shorter side
         self.adapter = MultiResAdapter(self.clip.widths, (self.tokens,)*2, c.width, c.blocks, c.heads, c.queries,
                                        c.fusion_layers, c.pixel_dim, c.spatial, c.scale)

@@ -11,7 +11,7 @@ def slice_tokens(
     crop:int, # shorter side of the picture, tokens
 ) -> int:     # side of a slice, tokens; 0: no slices
     "The slice that a ratio asks for, rounded to whole tokens."
-    if not 0 <= p <= 1: raise ValueError(f'The slice ratio p must lie in [0, 1], not {p}.')
+    if not 0 <= p <= 1: raise ValueError(f'The slice ratio p must lie in [0, 1], not {p}')
     return max(1, round(p * crop)) if p else 0
 
 def low_resolution_scale(

@@ -18,7 +18,7 @@ def sine_positions(
     device:torch.device|None=None,
 ) -> Tensor:                             # (h*w, dim), the channels of the row first
     "Two-dimensional sine positions, as in DETR and MAFT+."
-    if dim % 4: raise ValueError(f"sine positions need a number of channels that is a multiple of 4, not {dim}")
+    if dim % 4: raise ValueError(f'Sine positions need a number of channels that is a multiple of 4, not {dim}')
     h, w = grid
     speed = torch.exp(torch.arange(0, dim//2, 2, device=device) * (-math.log(1e4) / (dim//2)))        # (dim/4,)
     angles = [(torch.arange(n, device=device) + 1)[:, None] / n * 2*math.pi * speed for n in grid]
@@ -34,7 +34,7 @@ class TextConditioning(nn.Module):
         heads:int=8,
     ):
         if embed_dim % 4 or embed_dim % heads:
-            raise ValueError(f"the width of text features must be a multiple of 4 and of {heads} heads, not {embed_dim}")
+            raise ValueError(f'The width of text features must be a multiple of 4 and of {heads} heads, not {embed_dim}')
         super().__init__()
         self.visual = nn.Linear(d, embed_dim)
         self.attention = nn.MultiheadAttention(embed_dim, heads, batch_first=True)

@@ -43,7 +43,7 @@ def shifted_cka(
 ) -> Tensor:  # (3, 3) CKA; row, column 1 is the place itself
     "How alike `a` is to `b` one place further up, down, left and right."
     h, w = a.shape[-2:]
-    if min(h, w) < 3: raise ValueError(f'A map of {h} x {w} tokens has no places with neighbours all around: use larger pictures.')
+    if min(h, w) < 3: raise ValueError(f'A map of {h} x {w} tokens has no places with neighbours all around: use larger pictures')
     seen = lambda y, x: b[..., y:y+h-2, x:x+w-2]
     return torch.tensor([[cka(a[..., 1:-1, 1:-1], seen(y, x)) for x in range(3)] for y in range(3)])
 
@@ -109,7 +109,7 @@ def alignment(
 ) -> dict[str, dict[str, dict]]: # CLIP's layer -> before, after -> `compare`; empty without slices
     "Do the features of both resolutions agree, as CLIP makes them and as eq. 2 adds them?"
     batches = list(model.batches(images))
-    if len(batches) != 1: raise ValueError(f'Features are centred over pictures of one size, and these have {len(batches)}: resize them.')
+    if len(batches) != 1: raise ValueError(f'Features are centred over pictures of one size, and these have {len(batches)}: resize them')
     (_, x), c = batches[0], model.config
     views = encode_views(model.clip, x, c.p, model.tokens)
     if not views.sliced: return {}

@@ -30,7 +30,7 @@ def look_inside(
     text:Tensor,   # (K, E) unit vectors
 ) -> tuple[Output, Tensor, Tensor, Tensor|None, Tensor]: # answer; CLIP's tokens (B, D, h, w); M_global; M_local or None; X_prop (B, N, D)
     "The answer, and what the masked attention (eq. 8) had to do with it."
-    if model.config.attention == 'pool': raise ValueError('This model names queries by mask pooling: it has no attention masks, no X_prop.')
+    if model.config.attention == 'pool': raise ValueError('This model names queries by mask pooling: it has no attention masks, no X_prop')
     kept = []
     hook = model.attention.register_forward_hook(lambda module, given, X: kept.append((*given, X)))
     try: out = model(images, text)
@@ -109,7 +109,7 @@ def matched_queries(
             for b, k in enumerate(which):
                 classes, truth = class_masks(torch.from_numpy(np.array(part[k]['labels'])).to(x.device))
                 if not len(classes): continue
-                if classes[-1] >= K: raise ValueError(f'The labels hold class {classes[-1]}, but the vocabulary has {K} classes.')
+                if classes[-1] >= K: raise ValueError(f'The labels hold class {classes[-1]}, but the vocabulary has {K} classes')
                 with torch.random.fork_rng():
                     torch.manual_seed(0)
                     i, j = match(out.masks[b], out.classes[b], classes, truth, LossWeights())
@@ -138,6 +138,6 @@ def focus(
         none = torch.full((len(classes),), torch.nan)
         local = (none, none) if M_local is None else on_object(attended(M_local), truth)
         found.append((classes, truth.mean((1, 2)), *on_object(attended(M_global), truth), *local))
-    if not found: raise ValueError('No picture has a label that counts: there are no queries to look at.')
+    if not found: raise ValueError('No picture has a label that counts: there are no queries to look at')
     names = ('classes', 'area', 'whole', 'whole_alike', 'slices', 'slices_alike')
     return {k: torch.cat(v).cpu().numpy() for k, v in zip(names, zip(*found))}

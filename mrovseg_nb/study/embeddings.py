@@ -22,7 +22,7 @@ def query_embeddings(
 ) -> tuple[np.ndarray, np.ndarray]: # X_prop (M, D) float32; classes (M,) int64
     "The queries that are matched to a true object, and its class (paper Fig. 9)."
     found = [(X, c) for X, c, *_ in matched_queries(model, rows, vocabulary)]
-    if not found: raise ValueError('No picture has a label that counts: there are no queries to look at.')
+    if not found: raise ValueError('No picture has a label that counts: there are no queries to look at')
     X, classes = (torch.cat(v).cpu().numpy() for v in zip(*found))
     return X.astype(np.float32), classes
 
@@ -33,7 +33,7 @@ def separation(
 ) -> float:             # in [-1, 1]
     "How well classes are separated: the mean silhouette, Euclidean."
     _, c, n = np.unique(classes, return_inverse=True, return_counts=True)
-    if len(n) < 2: raise ValueError('One class alone is not separated from anything: there must be two.')
+    if len(n) < 2: raise ValueError('One class alone is not separated from anything: there must be two')
     x = torch.from_numpy(np.asarray(X, np.float64))
     sums = torch.cdist(x, x).numpy() @ np.eye(len(n))[c]                                  # (M, K), distance to all of each class
     i = np.arange(len(c))

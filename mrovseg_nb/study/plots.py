@@ -127,7 +127,7 @@ def known(metric:str|Sequence[str]) -> list[str]:
     "Metrics as a list, if they exist."
     metrics = [metric] if isinstance(metric, str) else list(metric)
     if unknown := [m for m in metrics if m not in METRICS]:
-        raise ValueError(f'There is no metric {unknown[0]!r}: choose from {", ".join(METRICS)}.')
+        raise ValueError(f'There is no metric {unknown[0]!r}: choose from {", ".join(METRICS)}')
     return metrics
 
 # %% ../../nbs/09_study/07_plots.ipynb #76c38649
@@ -289,7 +289,7 @@ def plot_confusion(
 ) -> go.Figure:
     "The confusion table, rows normalised."
     if isinstance(counts, dict):
-        if 'confusion' not in counts['results']: raise ValueError('This record has no confusion table: count one with evaluate.count.')
+        if 'confusion' not in counts['results']: raise ValueError('This record has no confusion table: count one with evaluate.count')
         counts = counts['results']['confusion']
     n = np.asarray(counts)
     percent = (100*n/np.maximum(n.sum(1, keepdims=True), 1)).round().astype(np.uint8)              # a byte each
@@ -360,7 +360,7 @@ def plot_resolutions(
     records:dict|None=None, # of `read_records`
 ) -> go.Figure:
     "mIoU against the size at which scenes are seen (paper Fig. 7)."
-    if tier not in COLOURS: raise ValueError(f'There is no tier {tier!r}: choose from {", ".join(COLOURS)}.')
+    if tier not in COLOURS: raise ValueError(f'There is no tier {tier!r}: choose from {", ".join(COLOURS)}')
     records, fig = read_records() if records is None else records, go.Figure()
     rows = [*filled_table('3', records=records), filled_table('8', records=records)[0]]
     for row, colour, mark in zip(rows, (*OKABE_ITO, INK), MARKS):

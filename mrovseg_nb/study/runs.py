@@ -142,9 +142,9 @@ def ablate(
 ) -> None:
     "Do what is missing, and say so."
     if unknown := [n for n in numbers if n not in TABLES]:
-        raise ValueError(f'There is no table {unknown[0]!r}: choose from {", ".join(TABLES)}.')
+        raise ValueError(f'There is no table {unknown[0]!r}: choose from {", ".join(TABLES)}')
     r, todo, done, failed = recipe_of(recipe), missing(numbers, recipe), [], []
-    if not r.data.startswith('terrarium'): raise ValueError(f'The rows are measured on Terrarium, and {recipe} learns from {r.data}: choose another recipe.')
+    if not r.data.startswith('terrarium'): raise ValueError(f'The rows are measured on Terrarium, and {recipe} learns from {r.data}: choose another recipe')
     pool = ProcessPoolExecutor(jobs, mp_context=get_context('spawn'))
     try:
         futures = {pool.submit(run_one, *t): t for t in todo}
@@ -156,4 +156,4 @@ def ablate(
     finally: pool.shutdown(cancel_futures=True)                                     # after a mistake, or Ctrl-C: what waits is not begun
     torch.set_num_threads(1)
     for path in tqdm(done, unit='run', desc='clock'): time_model(path)
-    if failed: raise ValueError(f'{len(failed)} of {len(todo)} runs failed or were stopped; the first was {failed[0]}.')
+    if failed: raise ValueError(f'{len(failed)} of {len(todo)} runs failed or were stopped; the first was {failed[0]}')

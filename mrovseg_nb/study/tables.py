@@ -184,7 +184,7 @@ def filled_table(
     records:dict|None=None, # of `read_records`, if it is at hand
 ) -> list[dict]:          # as `filled_row`
     "A table with what is known of it."
-    if number not in TABLES: raise ValueError(f'There is no table {number!r}: choose from {", ".join(TABLES)}.')
+    if number not in TABLES: raise ValueError(f'There is no table {number!r}: choose from {", ".join(TABLES)}')
     records, table = read_records() if records is None else records, TABLES[number]
     return [filled_row(row, table.seeds, records, recipe) for row in table.rows]
 

@@ -86,7 +86,7 @@ def check_labels(
     "Is every label one that exists?"
     wrong = labels[(labels < 0) | (labels >= n)]
     if (wrong := wrong[wrong != ignore] if ignore is not None else wrong).size:
-        raise ValueError(f'{name} has the label {wrong[0]}, but there are {n} {of}{"" if ignore is None else f" and {ignore} for none"}.')
+        raise ValueError(f'{name} has the label {wrong[0]}, but there are {n} {of}{"" if ignore is None else f" and {ignore} for none"}')
 
 # %% ../../nbs/07_training/03_batches.ipynb #4c1e76be
 def number_things(
@@ -96,7 +96,7 @@ def number_things(
     name:str,          # of the picture
 ) -> np.ndarray:       # (H, W) int32
     "Labels of things with the numbers of their objects."
-    if instances is None or np.shape(instances) != labels.shape: raise ValueError(f'{name} has no instances of the size of its labels, which panoptic training needs.')
+    if instances is None or np.shape(instances) != labels.shape: raise ValueError(f'{name} has no instances of the size of its labels, which panoptic training needs')
     return labels.astype(np.int32) + INSTANCE_STRIDE*np.where(labels < data.things, np.asarray(instances), 0).astype(np.int32)
 
 def prepare(
@@ -108,7 +108,7 @@ def prepare(
     "One sample."
     image, labels, name = read_image(row['image']), np.asarray(row['labels']), row.get('image_id', 'a picture')
     if image.shape[:2] != labels.shape:
-        raise ValueError(f'{name} has {image.shape[0]}x{image.shape[1]} pixels, its labels have {"x".join(map(str, labels.shape))}.')
+        raise ValueError(f'{name} has {image.shape[0]}x{image.shape[1]} pixels, its labels have {"x".join(map(str, labels.shape))}')
     if data.table is not None:
         check_labels(labels, len(data.table), None, name, 'entries in the table')
         labels = data.table[labels]
@@ -125,7 +125,7 @@ def check_lanes(
     "Can each lane have one reader?"
     if lanes % (world*workers):
         raise ValueError(f'{lanes} lanes cannot be shared by {world} processes with {workers} workers each: '
-                         f'take a multiple of {world*workers}.')
+                         f'take a multiple of {world*workers}')
 
 # %% ../../nbs/07_training/03_batches.ipynb #37f1960c
 class Lane:
@@ -139,7 +139,7 @@ class Lane:
     ):
         rows, decode = data.rows, data.decode
         if isinstance(rows, Dataset):
-            if len(rows) < lanes: raise ValueError(f'{lanes} lanes cannot share {len(rows)} pictures: each needs at least one.')
+            if len(rows) < lanes: raise ValueError(f'{lanes} lanes cannot share {len(rows)} pictures: each needs at least one')
             if rows.format['type'] == 'custom': rows, decode = Dataset.from_dict(dict(row=range(len(rows)))), lambda r: data.rows[r['row']]
             rows = rows.shuffle(seed=seed).to_iterable_dataset(lanes)
         self.rows = ShuffledStream(rows, decode, seed, data.window, lane, lanes, data.on_error, data.patience, deal=False)
@@ -152,7 +152,7 @@ class Lane:
                 self.taken += 1
                 yield row, np.random.default_rng([*self.key, self.taken])
             if self.taken == before and not self.resumed:
-                raise ValueError(f'Lane {self.key[1]} finds no pictures: there are none, or fewer than lanes.')
+                raise ValueError(f'Lane {self.key[1]} finds no pictures: there are none, or fewer than lanes')
             self.resumed = False
     def state(self) -> dict: return dict(taken=self.taken, rows=self.rows.state_dict())
 

@@ -61,7 +61,7 @@ def write_checkpoint(
         os.replace(new, final)
     except (OSError, SafetensorError) as e:
         shutil.rmtree(new, ignore_errors=True)
-        raise OSError(f'The checkpoint of step {step} could not be written to {folder} ({e}); those before it are whole.') from None
+        raise OSError(f'The checkpoint of step {step} could not be written to {folder} ({e}); those before it are whole') from None
     fsync_path(folder)
     for old in list_checkpoints(folder)[:-keep]: shutil.rmtree(old)
     return final
@@ -74,7 +74,7 @@ def read_checkpoint(path:Path) -> tuple[dict[str, dict], dict]: # name of a file
         if torn := [name for name, wanted in state['files'].items() if file_digest(path/name) != wanted]: raise ValueError(f'{torn[0]} is not what was written')
         return {name.removesuffix('.safetensors'): load_file(path/name) for name in state['files']}, state
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as e:
-        raise ValueError(f'The checkpoint {path} is damaged ({e}).') from None
+        raise ValueError(f'The checkpoint {path} is damaged ({e})') from None
 
 # %% ../../nbs/07_training/05_checkpoints.ipynb #6762d506
 def differences(

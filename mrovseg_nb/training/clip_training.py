@@ -164,7 +164,7 @@ def train_clip(
     progress:bool=True,                   # show a bar
 ) -> nn.Module:                           # open_clip's model
     "Train a small CLIP and write it as `out`/NAME.json, model.safetensors (fp16) and record.json."
-    if name not in CONFIGS: raise ValueError(f'there is no small CLIP {name!r}: choose from {", ".join(CONFIGS)}')
+    if name not in CONFIGS: raise ValueError(f'There is no small CLIP {name!r}: choose from {", ".join(CONFIGS)}')
     out, config, phases, start, code = Path(out), CONFIGS[name], phases or PHASES[name], time.time(), commit()
     write_atomic(out/f'{name}.json', json.dumps(config, indent=1).encode())
     open_clip.add_model_config(out/f'{name}.json')

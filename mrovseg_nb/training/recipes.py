@@ -45,13 +45,13 @@ class Recipe:
 
     def __post_init__(self):
         if self.precision not in (known := ('no', 'bf16', 'fp16')):
-            raise ValueError(f'Unknown precision {self.precision!r}: choose from {", ".join(known)}.')
+            raise ValueError(f'Unknown precision {self.precision!r}: choose from {", ".join(known)}')
         for name, least in MINIMA.items():
             if not attrgetter(name)(self) >= least:
-                raise ValueError(f'{name} must be at least {least}, not {attrgetter(name)(self)}.')
-        if not (self.ema < 1 and self.lr < inf): raise ValueError(f'ema must be below 1 and lr finite, not {self.ema} and {self.lr}.')
+                raise ValueError(f'{name} must be at least {least}, not {attrgetter(name)(self)}')
+        if not (self.ema < 1 and self.lr < inf): raise ValueError(f'ema must be below 1 and lr finite, not {self.ema} and {self.lr}')
         if self.batch % self.accumulate:
-            raise ValueError(f'{self.batch} pictures cannot be taken in {self.accumulate} equal parts.')
+            raise ValueError(f'{self.batch} pictures cannot be taken in {self.accumulate} equal parts')
 
 # %% ../../nbs/07_training/02_recipes.ipynb #4b2bd8da
 def learning_rate(
@@ -79,7 +79,7 @@ def nearest_name(name:str, names:Iterable[str]) -> str: return get_close_matches
 def recipe(name:str) -> Recipe:
     "A recipe by its name."
     if name not in RECIPES:
-        raise ValueError(f'There is no recipe {name!r}, the nearest is {nearest_name(name, RECIPES)!r}: choose from {", ".join(RECIPES)}.')
+        raise ValueError(f'There is no recipe {name!r}, the nearest is {nearest_name(name, RECIPES)!r}: choose from {", ".join(RECIPES)}')
     return RECIPES[name]
 
 # %% ../../nbs/07_training/02_recipes.ipynb #b704c733
@@ -114,12 +114,12 @@ def override(
     known, own, parts = field_types(type(record)), {}, {}
     for s in settings:
         name, equals, text = (t.strip() for t in s.partition('='))
-        if not equals: raise ValueError(f'{s!r} sets nothing: write field=value.')
+        if not equals: raise ValueError(f'{s!r} sets nothing: write field=value')
         if name not in known:
-            raise ValueError(f'{what} has no field {name!r}, the nearest is {nearest_name(name, known)!r}: choose from {", ".join(known)}.')
+            raise ValueError(f'{what} has no field {name!r}, the nearest is {nearest_name(name, known)!r}: choose from {", ".join(known)}')
         read, kind = PARSERS[known[name]]
         try: value = read(text)
-        except (ValueError, KeyError): raise ValueError(f'{name} must be {kind}, not {text!r}.') from None
+        except (ValueError, KeyError): raise ValueError(f'{name} must be {kind}, not {text!r}') from None
         part, _, field = name.rpartition('.')
         (parts.setdefault(part, {}) if part else own)[field] = value
     return replace(record, **own, **{part: replace(getattr(record, part), **changes) for part, changes in parts.items()})

@@ -57,12 +57,12 @@ def make_accelerator(
 ) -> Accelerator:
     "Accelerate for a recipe: one process or those that `accelerate launch` started, a GPU each if there are any."
     cpu = not torch.cuda.is_available()
-    if cpu and recipe.precision == 'fp16': raise ValueError('The precision fp16 needs a GPU, and there is none here: take bf16 or no.')
+    if cpu and recipe.precision == 'fp16': raise ValueError('The precision fp16 needs a GPU, and there is none here: take bf16 or no')
     AcceleratorState._reset_state()
     a = Accelerator(mixed_precision=recipe.precision, cpu=cpu, log_with=log, project_dir=folder,
                     kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     if (kind := a.distributed_type) not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
-        raise ValueError(f'Each process keeps a whole model, which is small beside the frozen CLIP: launch with DDP, not {kind.value}.')
+        raise ValueError(f'Each process keeps a whole model, which is small beside the frozen CLIP: launch with DDP, not {kind.value}')
     if log: a.init_trackers('mrovseg', {k: v for k, v in asdict(recipe).items() if isinstance(v, (int, float, str))})
     return a
 

@@ -39,7 +39,7 @@ class Trainer:
         self.accelerator = a = make_accelerator(recipe, out and out/'logs', log)
         if recipe.batch % (pieces := a.num_processes*recipe.accumulate):
             shares = f'{a.num_processes} processes in {recipe.accumulate} parts each'
-            raise ValueError(f'A batch of {recipe.batch} cannot be shared by {shares}.')
+            raise ValueError(f'A batch of {recipe.batch} cannot be shared by {shares}')
         self.model, self.data, self.recipe, self.size, self.folder = model, data, recipe, recipe.batch//pieces, out and out/'checkpoints'
         self.identity = identity(model, data, recipe, self.size) if out else None         # what its checkpoints must agree with
         self.stepper = Stepper(a, model, model.text(data.classes), recipe, data.ignore)
@@ -134,7 +134,7 @@ def restore(self:Trainer) -> bool: # whether there was one
         except ValueError as e: self.discard(path, e); continue
         if other := differences(state['identity'], self.identity):
             raise ValueError(f'{path} is of another run, whose {"; ".join(other)}: '
-                             'resume with the same settings, or train in another folder.')
+                             'resume with the same settings, or train in another folder')
         with torch.no_grad():
             for name, p in trained_parameters(self.model).items(): p.copy_(tensors['model'][name])
             for name, p in self.mean.items(): p.copy_(tensors['mean'][name])
@@ -172,7 +172,7 @@ class TrainingStopped(SystemExit):
 @patch
 def steps(self:Trainer, every:int=500, keep:int=2, progress:bool=True) -> Iterator[dict]: # after each step: as `advance`
     "All steps that are left, with checkpoints every so often if there is a folder for them."
-    if every < 1: raise ValueError(f'Checkpoints come every so many steps, at least 1, not {every}.')
+    if every < 1: raise ValueError(f'Checkpoints come every so many steps, at least 1, not {every}')
     a, source, start, before = self.accelerator, self.parts(), time.time(), self.seconds
     bar = tqdm(total=self.recipe.steps, initial=self.done, disable=not (progress and a.is_main_process), desc='train', unit='step')
     with bar, stop_on_signals(self):
@@ -205,9 +205,9 @@ def train(
     "Train a model by a recipe."
     out = out and Path(out).expanduser()
     if config.crop != (crop := recipe.augment.crop):
-        raise ValueError(f'The model is made for pictures of {config.crop} pixels, the recipe cuts {crop}: make them equal.')
+        raise ValueError(f'The model is made for pictures of {config.crop} pixels, the recipe cuts {crop}: make them equal')
     if out and list_checkpoints(out/'checkpoints') and not resume:
-        raise ValueError(f'{out} holds a run already: resume it, or train in another folder.')
+        raise ValueError(f'{out} holds a run already: resume it, or train in another folder')
     data = data or training_data(recipe.data, crop)                # refused, if need be, before weights are loaded
     set_seed(recipe.seed)
     trainer = Trainer(config.build(), data, recipe, out, log)
