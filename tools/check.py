@@ -1,10 +1,11 @@
-"""What CI asks: the package is what the notebooks export, the notebooks are clean, they run, and tests/ pass.
+"""What CI asks: the package is what the notebooks export, the notebooks are clean, text is in the style
+(tools/style.py), imports go one way (tools/imports.py), the notebooks run, and tests/ pass.
 
-    python tools/check.py                 # everything
-    python tools/check.py sync clean      # the quick ones
-    python tools/check.py test slow gpu   # also the cells marked `#| slow` and `#| gpu`
+    python tools/check.py                                   # everything
+    python tools/check.py sync clean style imports          # the quick ones
+    python tools/check.py test slow gpu                     # also the cells marked `#| slow` and `#| gpu`
 
-Every line is one check, the last line counts them: `N passed, N failed`. The working tree is never written to.
+Every line is one check, the last line counts them: `N passed, N failed`. The tree is not written to.
 """
 import json, os, re, shutil, subprocess, sys, sysconfig, tempfile, time
 from contextlib import contextmanager, suppress
@@ -16,10 +17,13 @@ from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 from nbdev.test import nb_test_cells
 
+from imports import imports
+from style import style
+
 WORKERS, LIMIT = 2, 30*60      # processes at a time, seconds for each
 
 os.chdir(Path(__file__).parents[1])
-os.environ.update(             # the processes started here: offline, one thread of torch, an allocator that keeps its pages
+os.environ.update(             # of processes started here: offline, one thread, an allocator that keeps pages
     HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1',
     MALLOC_MMAP_MAX_='0', MALLOC_TRIM_THRESHOLD_='100000000000', MALLOC_TOP_PAD_='268435456',
     PATH=sysconfig.get_path('scripts') + os.pathsep + os.environ['PATH'])
@@ -32,7 +36,7 @@ optional = cfg.tst_flags.split()
 def run(command, **kw):
     "Run `command` in a process of its own: did it pass, how long did it take, what did it say?"
     start = time.time()
-    with tempfile.TemporaryFile('w+', errors='replace') as out:      # not a pipe, which a forgotten grandchild could hold open
+    with tempfile.TemporaryFile('w+', errors='replace') as out:      # a grandchild could hold a pipe open
         try: code = subprocess.run(command, stdout=out, stderr=out, timeout=LIMIT, **kw).returncode
         except subprocess.TimeoutExpired: code = f'none after {LIMIT} seconds'
         out.seek(0); said = out.read().strip()
@@ -40,7 +44,7 @@ def run(command, **kw):
 
 @contextmanager
 def after(command):
-    "A copy of what nbdev reads (options, notebooks, the one module written by hand), after `command` ran in it"
+    "A copy of what nbdev reads (options, notebooks, the module written by hand), after `command` ran in it"
     with tempfile.TemporaryDirectory() as tmp:
         new = Path(tmp)
         for p in [Path('pyproject.toml'), lib/'__init__.py', *notebooks]:
@@ -50,8 +54,9 @@ def after(command):
         yield new
 
 def home(module):
-    "The module that the notebook behind `module` should export: nbs/02_data/05_terrarium.ipynb -> mrovseg_nb/data/terrarium.py"
-    if not (source := re.search(r'File to edit: (\S+)\.ipynb', module.read_text(encoding='utf-8'))): return module
+    "The module that the notebook of `module` should export: 02_data/02_terrarium.ipynb -> data/terrarium.py"
+    source = re.search(r'File to edit: (\S+)\.ipynb', module.read_text(encoding='utf-8'))
+    if not source: return module
     nb = Path(os.path.normpath(module.parent/source[1])).relative_to(nbs)
     return lib.joinpath(*(re.sub(r'^\d+[a-z]?_', '', part) for part in nb.parts)).with_suffix('.py')
 
@@ -61,7 +66,7 @@ def sync():
         for p in sorted({p.relative_to(r) for r in (Path(), new) for p in (r/lib).rglob('*.py')}):
             if not (new/p).exists(): yield f'{p}: no notebook exports it'
             elif not p.exists(): yield f'{p}: not exported yet, run nbdev-export'
-            elif p.read_bytes() != (new/p).read_bytes(): yield f'{p}: edited by hand, or older than its notebook'
+            elif p.read_bytes() != (new/p).read_bytes(): yield f'{p}: edited, or older than its notebook'
             elif home(p) != p: yield f'{p}: its notebook should export {home(p)}'
 
 def clean():
@@ -76,12 +81,14 @@ def commands(flags):
     for p in notebooks:
         try: cells = len(nb_test_cells(p, skip))
         except Exception: cells = 'no'           # not a notebook: the command will say why
-        yield str(p), f'{cells:>4} cells', ['nbdev-test', str(p), '--n-workers', '0', '--flags', ' '.join(flags)]
+        command = ['nbdev-test', str(p), '--n-workers', '0', '--flags', ' '.join(flags)]
+        yield str(p), f'{cells:>4} cells', command
     for p in sorted(Path('tests').glob('test_*.py')):
-        yield str(p), '  unittest', [sys.executable, '-m', 'unittest', 'discover', '-s', 'tests', '-p', p.name]
+        command = [sys.executable, '-m', 'unittest', 'discover', '-s', 'tests', '-p', p.name]
+        yield str(p), '  unittest', command
 
 def test(flags):
-    "Run all `commands`, those that took longest the last time first; yields (path, size, passed, seconds, output) as they end"
+    "Run all `commands`, the slowest of last time first; yields (path, size, passed, seconds, output) of each"
     memory, seconds = xdg_cache_home()/'mrovseg_nb'/'seconds.json', {}
     with suppress(OSError, ValueError): seconds = json.loads(memory.read_text())
     todo = sorted(commands(flags), key=lambda c: -seconds.get(c[0], LIMIT))
@@ -94,14 +101,16 @@ def test(flags):
 
 def main(args):
     "Run the steps and flags named in `args`; whether all is well"
-    steps, flags = [a for a in args if a not in optional] or ['sync', 'clean', 'test'], [a for a in args if a in optional]
-    if wrong := set(steps) - {'sync', 'clean', 'test'}: sys.exit(f'unknown: {", ".join(wrong)}\n{__doc__}')
+    looks = dict(sync=sync, clean=clean, style=lambda: style(notebooks), imports=lambda: imports(lib))
+    flags = [a for a in args if a in optional]
+    steps = [a for a in args if a not in flags] or [*looks, 'test']
+    if wrong := set(steps) - {*looks, 'test'}: sys.exit(f'unknown: {", ".join(wrong)}\n{__doc__}')
     passed, failed = [], []
     def line(ok, name, text, said=''):
         (passed if ok else failed).append(name)
         print(f"{'ok' if ok else 'FAIL':4} {text}" + ('' if ok or not said else f'\n{said}'), flush=True)
     if not notebooks: line(False, 'notebooks', f'there are no notebooks under {nbs}/')
-    for step, look in dict(sync=sync, clean=clean).items():
+    for step, look in looks.items():
         if step not in steps: continue
         try: wrong = list(look())
         except RuntimeError as e: wrong = [str(e)]
