@@ -36,11 +36,12 @@ class Drawing(unittest.TestCase):
 def shapes_of_a_small_model():
     "name -> shape of every tensor in `network.SHAPES`, and the value of every symbol."
     import torch
-    from mrovseg_nb.model.layers import up
-    from mrovseg_nb.model.mrovseg import preset
-    from mrovseg_nb.model.outputs import semantic
-    from mrovseg_nb.model.slicing import plan_windows, slice_image
-    from mrovseg_nb.model.views import encode, low_scale, slice_tokens
+    from mrovseg_nb.clip.layers import up
+    from mrovseg_nb.mrovseg.model import preset
+    from mrovseg_nb.clip.outputs import semantic_scores
+    from mrovseg_nb.clip.windows import plan_windows, slice_image
+    from mrovseg_nb.mrovseg.views import encode_views
+    from mrovseg_nb.mrovseg.slicing import low_resolution_scale, slice_tokens
     model = replace(preset('terrarium'), pretrained=None, width=96, pixel_dim=40, queries=7).build().eval()
     clip, config, adapter = model.clip, model.config, model.adapter
     decoder, masks = model.decoder, model.attention_masks
@@ -59,14 +60,14 @@ def shapes_of_a_small_model():
     images = torch.rand(2, 3, config.crop, config.crop)
     with torch.no_grad():
         output = model(images, torch.randn(5, clip.embed_dim))
-        grid, views = clip.grid_of(images), encode(clip, images, config.p, model.tokens)
+        grid, views = clip.grid_of(images), encode_views(clip, images, config.p, model.tokens)
         windows = plan_windows(grid, slice_tokens(config.p, model.tokens))
         slices = slice_image(images, windows, clip.patch).flatten(0, 1)
-        low = up(images, tuple(round(side*low_scale(config.p)) for side in images.shape[-2:]))
+        low = up(images, tuple(round(side*low_resolution_scale(config.p)) for side in images.shape[-2:]))
         made |= {'slices': slices, 'low': low, 'P^l': clip.features(slices).maps[1], 'H̄^l': views.lr[1],
                  '[CLS]': views.cls[config.cls_layer], 'Q': adapter.query, 'X': clip.project(made['X_prop']),
                  'void': model.background, 'M_mask': output.masks, 'logits': output.classes,
-                 'scores': semantic(output)}
+                 'scores': semantic_scores(output)}
     (H, W), (h, w) = grid, views.lr[0].shape[-2:]
     symbols = dict(B=2, S=len(windows.corners), P=clip.patch, H=H, W=W, h=h, w=w, N=config.queries,
                    C=config.pixel_dim, D=config.width, D_l=clip.widths[1], E=clip.embed_dim, heads=clip.heads, K=5)
@@ -79,11 +80,11 @@ class Shapes(unittest.TestCase):
         self.assertEqual(shapes, drawn)
 
     def test_sizes_are_those_of_the_preset(self):
-        from mrovseg_nb.model.clip import config_of
-        from mrovseg_nb.model.mrovseg import preset
-        from mrovseg_nb.model.slicing import plan_windows
+        from mrovseg_nb.clip.clip import clip_config
+        from mrovseg_nb.mrovseg.model import preset
+        from mrovseg_nb.clip.windows import plan_windows
         config = preset('vit-b-16')
-        clip = config_of(config.clip)
+        clip = clip_config(config.clip)
         tower = clip['vision_cfg']
         side, P = config.crop//tower['patch_size'], tower['patch_size']
         windows = plan_windows((side, side), round(config.p*side))
