@@ -153,7 +153,8 @@ def miniature(name, root):
     write_miniature(name, root, split='train')
     b, (rows, reader) = benchmark(name), stored_rows(name, 'train', root, allow_partial=True)
     words = replace(benchmark_vocabulary(name), templates='single')
-    return TrainingData(rows, words, b.ignore, things=b.things, window=256, on_error='skip', decode=reader.row)
+    how = dict(window=256, on_error='skip', decode=reader.row)
+    return TrainingData(rows, words, b.ignore, things=b.things, **how)
 
 def stepped(config, r, data=None, steps=2):
     "Losses, norms and rates of the first steps, and what the weights are then"
