@@ -25,7 +25,7 @@ from .shards import MANIFEST, PROGRESS, read_manifest
 
 # %% ../../nbs/02_data/11_conversion.ipynb #e7a9a714
 def encode_row(
-    row:dict, # image: bytes, {'bytes', 'path'} or a Pillow image; labels, perhaps instances: (H, W) integers; image_id
+    row:dict, # image: bytes, {'bytes', 'path'} or Pillow; labels, perhaps instances, (H, W); image_id
 ) -> dict:    # image, labels, instances: {'bytes', 'path'}; image_id, height, width
     "A row as it is stored."
     cell = row['image']
@@ -77,7 +77,8 @@ def row_bytes(row:dict) -> int:
     return sum(len(cell['bytes']) for cell in row.values() if isinstance(cell, dict))
 
 # %% ../../nbs/02_data/11_conversion.ipynb #a943e2c0
-PARQUET_OPTIONS = dict(compression='none', use_dictionary=False, write_statistics=False, write_page_checksum=True)
+PARQUET_OPTIONS = dict(compression='none', use_dictionary=False, write_statistics=False,
+                       write_page_checksum=True)
 
 def write_parquet(
     path:Path,
@@ -136,11 +137,13 @@ def convert(
     items = indexable_rows(rows, folder)
     plan = dict(format=1, benchmark=name, split=split, rows=len(items), classes=list(classes), ignore=ignore)
     plan = json.loads(json.dumps(plan | dict(seed=seed, row_group=group, file_bytes=size, **about)))
-    if not len(items): raise ValueError(f'There is nothing to convert: {name} has no rows for the split {split!r}')
+    if not len(items):
+        raise ValueError(f'There is nothing to convert: {name} has no rows for the split {split!r}')
     files = finished_files(folder, plan)
     done = sum(f['rows'] for f in files)
     shuffled = (items[int(i)] for i in np.random.default_rng(seed).permutation(len(items))[done:])
-    with tqdm(total=len(items), initial=done, disable=not progress, desc=f'{name} {split}', unit='row') as bar:
+    title = f'{name} {split}'
+    with tqdm(total=len(items), initial=done, disable=not progress, desc=title, unit='row') as bar:
         while sum(f['rows'] for f in files) < len(items):
             files.append(write_parquet(folder/f'{len(files):05d}.parquet', shuffled, size, group))
             write_atomic(folder/PROGRESS, json.dumps(plan | dict(files=files)).encode())
@@ -162,7 +165,8 @@ def check_shards(
 ) -> dict:           # its manifest
     "Check that every file is there as it was written."
     folder = Path(folder).expanduser()
-    if not (folder/MANIFEST).exists(): raise ValueError(f'{folder} has no {MANIFEST}: its conversion did not end')
+    if not (folder/MANIFEST).exists():
+        raise ValueError(f'{folder} has no {MANIFEST}: its conversion did not end')
     manifest, n = read_manifest(folder/MANIFEST), 0
     for entry in manifest['files']:
         path = folder/entry['file']
@@ -171,5 +175,6 @@ def check_shards(
             sizes = f'it has {path.stat().st_size} bytes of {entry["bytes"]}, and another sha256'
             raise ValueError(f'{path} is damaged: {sizes}. Delete it, and convert or copy it again')
         n += pq.read_metadata(path).num_rows
-    if n != manifest['rows']: raise ValueError(f'{folder} holds {n} rows, its manifest says {manifest["rows"]}')
+    if n != manifest['rows']:
+        raise ValueError(f'{folder} holds {n} rows, its manifest says {manifest["rows"]}')
     return manifest

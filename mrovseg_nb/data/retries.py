@@ -80,12 +80,13 @@ class RetryPolicy:
         allowed = [retries_allowed(f, self.retries, self.damaged_retries) for f in failures]
         limit = allowed[-1]
         if limit == 0: raise e
-        used = sum(a <= limit for a in allowed)                  # a dropped connection does not count as damage
+        used = sum(a <= limit for a in allowed) # a dropped connection does not count as damage
         reason = root_message(e)
         if used > limit:
             raise OSError(f'After {len(failures)} tries in succession the data cannot be read: '
                           f'{type(e).__name__}, {reason}') from e
-        seconds = min(self.first_wait*2**(len(failures) - 1), self.longest_wait)*random.Random().uniform(0.5, 1)
+        longest = min(self.first_wait*2**(len(failures) - 1), self.longest_wait)
+        seconds = longest*random.Random().uniform(0.5, 1)
         level = logging.WARNING if len(failures) > 1 else logging.INFO
         log.log(level, 'Reading failed (%s): retry in %.1f s, %d of %d.', reason, seconds, used, limit)
         self.sleep(seconds)
@@ -93,8 +94,9 @@ class RetryPolicy:
 # %% ../../nbs/02_data/08_retries.ipynb #5bf38914
 class DatasetsRetriesOff:
     "A context, shared by all threads, in which `datasets` retries a read once and without a wait"
-    settings = dict(STREAMING_READ_MAX_RETRIES=2, STREAMING_OPEN_MAX_RETRIES=2, STREAMING_READ_RETRY_INTERVAL=0,
-                    STREAMING_OPEN_RETRY_INTERVAL=0, STREAMING_READ_SERVER_UNAVAILABLE_RETRY_INTERVAL=0,
+    settings = dict(STREAMING_READ_MAX_RETRIES=2, STREAMING_OPEN_MAX_RETRIES=2,
+                    STREAMING_READ_RETRY_INTERVAL=0, STREAMING_OPEN_RETRY_INTERVAL=0,
+                    STREAMING_READ_SERVER_UNAVAILABLE_RETRY_INTERVAL=0,
                     STREAMING_READ_RATE_LIMIT_RETRY_INTERVAL=0)
     def __init__(self): self.lock, self.depth = threading.Lock(), 0
     def __enter__(self):

@@ -65,7 +65,8 @@ def shard_files(
     if not isinstance(source, (str, Path)): return [str(f) for f in source]
     if str(source).endswith('.parquet'): return [str(source)]
     where = find_manifest(str(source), split)
-    if where is None: return sorted(map(str, split_folder(Path(source).expanduser(), split).glob('*.parquet')))
+    if where is None:
+        return sorted(map(str, split_folder(Path(source).expanduser(), split).glob('*.parquet')))
     with datasets_retries_off: manifest = read_manifest(where)
     folder = where.rsplit('/', 1)[0]
     return [f"{folder}/{file['file']}" for file in manifest['files']]
@@ -79,7 +80,8 @@ def cause_of_missing(
     "The error behind a missing file: it does not exist, or the server was busy."
     on_web = [f for f in files if '://' in f]
     try:
-        for f in on_web: xopen(f, 'rb', download_config=datasets.DownloadConfig(storage_options=storage)).close()
+        for f in on_web:
+            xopen(f, 'rb', download_config=datasets.DownloadConfig(storage_options=storage)).close()
     except Exception as cause: return cause
     return ConnectionError(str(e)) if on_web else e
 
@@ -109,7 +111,7 @@ def load_stream(
 READ_AHEAD = 2**20    # bytes: Parquet asks for whole row groups, so little is read ahead
 
 def open_shards(
-    source:str|Path|Sequence[str], # Parquet files or addresses; a folder or manifest of `convert`; a Hub repository
+    source:str|Path|Sequence[str], # Parquet files; a folder or manifest of `convert`; a Hub repository
     split:str='train',
     timeout:float=30.,             # seconds without a byte after which a connection counts as dropped
     retry:RetryPolicy=RetryPolicy(5), # for opening the files; a stream has its own
@@ -124,7 +126,8 @@ def open_shards(
     failures = []
     while True:
         try:
-            with datasets_retries_off: return load_stream(source, split, options, parquet).decode(False).reshard()
+            with datasets_retries_off:
+                return load_stream(source, split, options, parquet).decode(False).reshard()
         except Exception as e:
             failures.append(e)
             retry.wait_or_raise(failures)

@@ -41,7 +41,7 @@ def fetch_cell(
 def data_digest(rows:IterableDataset) -> str: # 12 hexadecimal digits, the same in every process
     "Tell data sets apart without reading them."
     found, todo = [rows.num_shards], [rows._ex_iterable]
-    while todo:                                                # the steps of a stream are nested in each other
+    while todo: # the steps of a stream are nested in each other
         step = todo.pop()
         todo += getattr(step, 'ex_iterables', [])
         if getattr(step, 'ex_iterable', None): todo.append(step.ex_iterable)
@@ -56,39 +56,43 @@ def data_digest(rows:IterableDataset) -> str: # 12 hexadecimal digits, the same 
 class ShuffledStream(torch_data.IterableDataset):
     """Rows of shards: shuffled, shared among readers, decoded; a pass is an epoch.
 
-    In a `DataLoader` each worker has a copy of the stream. Rows that it skips are reported by a warning in the worker, and are listed in
-    `skipped` and in `state_dict` of the copy, not of the original. Persistent workers go on to the next epoch by themselves; workers
-    that are started for every pass repeat the epoch unless `set_epoch` is called before. `set_epoch` reaches both."""
+    In a `DataLoader` each worker has a copy of the stream. Rows that it skips are reported by a warning in
+    the worker, and are listed in `skipped` and in `state_dict` of the copy, not of the original. Persistent
+    workers go on to the next epoch by themselves; workers that are started for every pass repeat the epoch
+    unless `set_epoch` is called before. `set_epoch` reaches both."""
     def __init__(self,
-        rows:IterableDataset,                         # undecoded or not; best one shard per row group, as `open_shards` gives
+        rows:IterableDataset, # undecoded or not; best one shard per row group, as `open_shards` gives
         decode:Callable[[dict], dict]=decode_row,     # an undecoded row -> what the stream gives
         seed:int|None=0,                              # of the order; None: as stored, in every epoch
-        window:int=64,                                # rows in the shuffle window; 1: only shards are shuffled
+        window:int=64, # rows in the shuffle window; 1: only shards are shuffled
         rank:int=0,                                   # of this process
         world:int=1,                                  # number of processes
-        on_error:str='raise',                         # or 'skip': what happens with a row that cannot be decoded
+        on_error:str='raise', # or 'skip': what happens with a row that cannot be decoded
         retry:RetryPolicy=RetryPolicy(),              # for reads that fail
-        split_by_worker:bool=True,                    # each worker of a DataLoader is a reader; False: each has all rows
+        split_by_worker:bool=True, # each worker of a DataLoader is a reader; False: each has all rows
     ):
-        if on_error not in ('raise', 'skip'): raise ValueError(f"on_error is 'raise' or 'skip', not {on_error!r}")
+        if on_error not in ('raise', 'skip'):
+            raise ValueError(f"on_error is 'raise' or 'skip', not {on_error!r}")
         if window < 1: raise ValueError(f'A window has at least 1 row, not {window}')
-        if not 0 <= rank < world: raise ValueError(f'There is no process {rank} among {world}: they are counted from 0')
+        if not 0 <= rank < world:
+            raise ValueError(f'There is no process {rank} among {world}: they are counted from 0')
         rows = without_decoding(rows)
         self.data = data_digest(rows)
-        self.rows = rows if seed is None else rows.shuffle(seed=seed, buffer_size=1, max_buffer_input_shards=1)
+        if seed is not None: rows = rows.shuffle(seed=seed, buffer_size=1, max_buffer_input_shards=1)
+        self.rows = rows
         self.decode, self.seed, self.window = decode, seed, 1 if seed is None else window
         self.rank, self.world, self.split_by_worker = rank, world, split_by_worker
         self.on_error, self.retry = on_error, retry
-        self.skipped = []                             # 'image_id: reason' of rows that were skipped, each once
+        self.skipped = [] # 'image_id: reason' of rows that were skipped, each once
         self.position = self.epoch_start(0)
-        self.loaded = None                            # the identity in the state that was loaded last, until the next pass
-        self.requested = torch.tensor([0, 0]).share_memory_()    # epoch and number of `set_epoch` calls, seen by workers
+        self.loaded = None # the identity in the state that was loaded last, until the next pass
+        self.requested = torch.tensor([0, 0]).share_memory_() # epoch, number of `set_epoch` calls
         self.obeyed = 0                               # number of the last call that this copy has followed
     def __iter__(self) -> Iterator[dict]: return self.iterate_epoch()
 
 # %% ../../nbs/02_data/09_stream.ipynb #f2c2b711
 @patch
-def epoch_start(self:ShuffledStream, epoch:int) -> dict: # epoch, window, rows taken of it, state of `datasets` before it
+def epoch_start(self:ShuffledStream, epoch:int) -> dict: # epoch, window, rows taken of it, `datasets`' state
     "The position before the first row of an epoch."
     return dict(epoch=epoch, window=0, taken=0, rows=None)
 
@@ -107,12 +111,12 @@ def identity(self:ShuffledStream) -> dict:
 
 # %% ../../nbs/02_data/09_stream.ipynb #8fc10467
 @patch
-def read_rows(self:ShuffledStream) -> Iterator[tuple[dict, dict]]: # an undecoded row, and the state of `datasets` after it
+def read_rows(self:ShuffledStream) -> Iterator[tuple[dict, dict]]: # undecoded row, `datasets`' state after it
     "The rows of this reader from the current position on, with retries."
     (reader, readers), state = self.reader(), self.position['rows']
     strategy = 'shards' if self.rows.num_shards >= readers else 'examples'
     part = split_dataset_by_node(self.rows, reader, readers, strategy=strategy)
-    part.set_epoch(0 if self.seed is None else self.position['epoch'])      # before a state is loaded, or it is ignored
+    part.set_epoch(0 if self.seed is None else self.position['epoch'])  # first: it discards a loaded state
     source, failures = None, []
     while True:
         try:
@@ -139,7 +143,8 @@ def decode_or_skip(self:ShuffledStream, row:dict) -> dict|None: # None: skipped
     except Exception as e:
         reason = f'{row_name(row)}: {str(e) or type(e).__name__}'
         if self.on_error == 'raise':
-            raise ValueError(f"A row cannot be decoded, {reason}. (on_error='skip' goes on without it.)") from e
+            raise ValueError(f'A row cannot be decoded, {reason}. '
+                             "(on_error='skip' goes on without it.)") from e
         if reason not in self.skipped: self.skipped.append(reason)
         warnings.warn(f'Skipped {reason}')
 
@@ -182,7 +187,8 @@ def state_dict(self:ShuffledStream) -> dict: # epoch, window, taken, rows, of, s
 def load_state_dict(self:ShuffledStream, state:dict) -> None:
     "Go on from a state with the next pass."
     if state['of'].get('data', self.data) != self.data:
-        raise ValueError('The state is of other data: they have other files, or another number of shards or rows')
+        raise ValueError('The state is of other data: they have other files, '
+                         'or another number of shards or rows')
     self.position = {k: deepcopy(state[k]) for k in self.epoch_start(0)}
     self.loaded, self.skipped = state['of'], list(state.get('skipped', []))
 
