@@ -114,8 +114,8 @@ def ade_full_labels(
 # categories in label order: things, which COCO-Stuff stores minus one, then stuff
 COCO_PANOPTIC_THINGS = [i + 1 for i in COCO_THINGS]
 COCO_PANOPTIC_STUFF = (92, 93, 95, 100, 107, 109, 112, 118, 119, 122, 125, 128, 130, 133, 138, 141, 144, 145,
-                       147, 148, 149, 151, 154, 155, 156, 159, 161, 166, 168, 171, 175, 176, 177, 178, 180, 181,
-                       *range(184, 201))
+                       147, 148, 149, 151, 154, 155, 156, 159, 161, 166, 168, 171, 175, 176, 177, 178, 180,
+                       181, *range(184, 201))
 COCO_PANOPTIC = {category: k for k, category in enumerate((*COCO_PANOPTIC_THINGS, *COCO_PANOPTIC_STUFF))}
 
 def panoptic_labels(
@@ -149,8 +149,8 @@ def panoptic_labels(
 
 # %% ../../nbs/06_benchmarks/02_label_tables.ipynb #5ab51d31
 # the stored numbers, of 1 to 150, that are things
-ADE_THINGS = (8, 9, 11, 13, 15, 16, 19, 20, 21, 23, 24, 25, 28, 31, 32, 33, 34, 36, 37, 38, 39, 40, 42, 43, 44,
-              45, 46, 48, 50, 51, 54, 56, 57, 58, 59, 63, 65, 66, 67, 68, 70, 71, 72, 73, 74, 75, 76, 77, 79,
+ADE_THINGS = (8, 9, 11, 13, 15, 16, 19, 20, 21, 23, 24, 25, 28, 31, 32, 33, 34, 36, 37, 38, 39, 40, 42, 43,
+              44, 45, 46, 48, 50, 51, 54, 56, 57, 58, 59, 63, 65, 66, 67, 68, 70, 71, 72, 73, 74, 75, 76, 77, 79,
               *range(81, 85), *range(86, 92), 93, 94, 96, 98, 99, 103, 104, 105, 108, 109, 111, 112, 113, 116,
               117, *range(119, 123), *range(124, 129), 130, 131, *range(133, 141), 143, 144, 145,
               *range(147, 151))

@@ -142,9 +142,9 @@ def _json(path, layout, split, rows):
 # %% ../../nbs/06_benchmarks/05_miniatures.ipynb #9738a61a
 def write_row(home:Path, layout:Layout, split:str, stem:str, row:dict, pixels, palette:bool, turn:int) -> None:
     "The files of one picture."
-    save(home/layout.at(layout.images, split, stem), pixels, turn=turn)
-    if layout.labels: save(home/layout.at(layout.labels, split, stem), row['labels'], palette)
-    if layout.instances: save(home/layout.at(layout.instances, split, stem), row['instances'])
+    save(home/layout.fill(layout.images, split, stem), pixels, turn=turn)
+    if layout.labels: save(home/layout.fill(layout.labels, split, stem), row['labels'], palette)
+    if layout.instances: save(home/layout.fill(layout.instances, split, stem), row['instances'])
     if 'JPEGImages' in layout.images: save(home/'JPEGImages/2011_000001.jpg', pixels)
 
 def seen(labels:np.ndarray, turn:int) -> np.ndarray:
@@ -175,8 +175,8 @@ def write_miniature(
         rows.append(row | dict(stem=stem, size=labels.shape))
         truth.append(dict(image_id=stem.rpartition('/')[2], labels=seen(labels, turn),
                           instances=None if number is None else number.astype(np.uint16)))
-    if layout.notes: _json(home/layout.at(layout.notes, split), layout, split, rows)
+    if layout.notes: _json(home/layout.fill(layout.notes, split), layout, split, rows)
     if '/' in layout.stems or '.' in layout.stems:
-        (home/layout.at(layout.stems, split)).parent.mkdir(parents=True, exist_ok=True)
-        (home/layout.at(layout.stems, split)).write_text(''.join(f'{r["stem"]}\n' for r in rows))
+        (home/layout.fill(layout.stems, split)).parent.mkdir(parents=True, exist_ok=True)
+        (home/layout.fill(layout.stems, split)).write_text(''.join(f'{r["stem"]}\n' for r in rows))
     return truth
