@@ -120,7 +120,7 @@ def panoptic_notes(path:Path, split:str) -> dict[str, str]: # stem -> JSON: [{id
     if not notes: raise ValueError(f'{path} is not a panoptic JSON: it lists no annotations')
     return notes
 
-def detail_notes(path:Path, split:str) -> dict[str, str]: # stem -> JSON: [h, w, [[category, segmentation], ...]]
+def detail_notes(path:Path, split:str) -> dict[str, str]: # stem -> JSON: [h, w, [[category, mask], ...]]
     "The objects of each image of PASCAL Context's JSON file."
     images, objects = {}, {}
     for key, item in json_items(path, 'images', 'annos_segmentation'):
@@ -271,14 +271,16 @@ def _full(stems, extra=(), **notes):
 LAYOUTS |= {
     'context-59': (
         *_official_context('context-59'),
-        _detectron2_context('pc59_{split}/{stem}.png'), _fc_clip_context('annotations_ctx59/{folder}/{stem}.png'),
+        _detectron2_context('pc59_{split}/{stem}.png'),
+        _fc_clip_context('annotations_ctx59/{folder}/{stem}.png'),
         Layout('labels', ('pcontext',), '{split}/image/{stem}.jpg', '{split}/label/{stem}.png')),
     'context-60': _official_context('labels'),
     'context-459': (
         _full('notes', notes='trainval_merged.json'), _full('pascalcontext_{split}.txt'),
         _full(_context_list),
         _full('ImageSets/Main/{split}.txt', extra=(('train', 2), ('val', 1))),
-        _detectron2_context('pc459_{split}/{stem}.tif'), _fc_clip_context('annotations_ctx459/{folder}/{stem}.tif'),
+        _detectron2_context('pc459_{split}/{stem}.tif'),
+        _fc_clip_context('annotations_ctx459/{folder}/{stem}.tif'),
         Layout('labels', ('pcontext_full',), '{split}/image/{stem}.jpg', '{split}/label/{stem}.tif')),
 }
 
