@@ -6,8 +6,8 @@
 __all__ = ['COCO_GAPS', 'COCO_NUMBERS', 'COCO_THINGS', 'COCO_STUFF', 'COCO_OBJECT', 'ADE20K_150', 'VOC_20', 'VOC_20B', 'VOC_21',
            'CITYSCAPES_NUMBERS', 'CITYSCAPES', 'DETAIL', 'CONTEXT_459', 'DETAIL_60', 'DETAIL_59', 'CONTEXT_59',
            'VOC_PALETTE', 'ADE_CODES', 'COCO_PANOPTIC_THINGS', 'COCO_PANOPTIC_STUFF', 'COCO_PANOPTIC', 'ADE_THINGS',
-           'ADE_STUFF', 'ADE_PANOPTIC', 'LABELS', 'TABLES', 'shifted_table', 'identity_table', 'voc_palette',
-           'colour_code', 'classes_from_colours', 'ade_ids', 'ade_full_labels', 'panoptic_labels',
+           'ADE_STUFF', 'ADE_PANOPTIC', 'LABEL_COUNTS', 'LABEL_TABLES', 'shifted_table', 'identity_table',
+           'voc_palette', 'colour_code', 'classes_from_colours', 'ade_ids', 'ade_full_labels', 'panoptic_labels',
            'ade_panoptic_labels']
 
 # %% ../../nbs/06_benchmarks/02_label_tables.ipynb #16ffb427
@@ -95,8 +95,8 @@ def ade_ids() -> tuple[int, ...]: # 847 of them, in label order
     "ADE20K's own numbers of the 847 classes."
     ids = json.loads(shipped('vocabularies', 'ade20k-847.json').read_text()).get('ids')
     if not ids:
-        raise ValueError('data/vocabularies/ade20k-847.json has no "ids", the ADE20K numbers of its classes: '
-                         'install the package again')
+        raise ValueError('The file data/vocabularies/ade20k-847.json has no "ids", '
+                         'the ADE20K numbers of its classes: install the package again')
     return tuple(ids)
 
 def ade_full_labels(
@@ -151,8 +151,8 @@ def panoptic_labels(
 # the stored numbers, of 1 to 150, that are things
 ADE_THINGS = (8, 9, 11, 13, 15, 16, 19, 20, 21, 23, 24, 25, 28, 31, 32, 33, 34, 36, 37, 38, 39, 40, 42, 43,
               44, 45, 46, 48, 50, 51, 54, 56, 57, 58, 59, 63, 65, 66, 67, 68, 70, 71, 72, 73, 74, 75, 76, 77,
-              79, *range(81, 85), *range(86, 92), 93, 94, 96, 98, 99, 103, 104, 105, 108, 109, 111, 112, 113, 116,
-              117, *range(119, 123), *range(124, 129), 130, 131, *range(133, 141), 143, 144, 145,
+              79, *range(81, 85), *range(86, 92), 93, 94, 96, 98, 99, 103, 104, 105, 108, 109, 111, 112, 113,
+              116, 117, *range(119, 123), *range(124, 129), 130, 131, *range(133, 141), 143, 144, 145,
               *range(147, 151))
 ADE_STUFF = tuple(i for i in range(1, 151) if i not in ADE_THINGS)
 ADE_PANOPTIC = {i - 1: k for k, i in enumerate(ADE_THINGS + ADE_STUFF)}    # ade20k-150 -> ade20k-panoptic
@@ -179,9 +179,9 @@ def ade_panoptic_labels(
 
 # %% ../../nbs/06_benchmarks/02_label_tables.ipynb #ec600c21
 # how many labels each benchmark has
-LABELS = {'coco-stuff': 171, 'coco-panoptic': 133, 'coco-object': 81, 'ade20k-150': 150, 'ade20k-847': 847,
-          'ade20k-panoptic': 150, 'context-59': 59, 'context-60': 60, 'context-459': 459, 'voc-20': 20,
-          'voc-20b': 21, 'voc-21': 21, 'cityscapes': 19}
-TABLES = {'coco-stuff': COCO_STUFF, 'coco-object': COCO_OBJECT, 'ade20k-150': ADE20K_150,
-          'context-59': CONTEXT_59, 'context-459': CONTEXT_459,
-          'voc-20': VOC_20, 'voc-20b': VOC_20B, 'voc-21': VOC_21, 'cityscapes': CITYSCAPES}
+LABEL_COUNTS = {'coco-stuff': 171, 'coco-panoptic': 133, 'coco-object': 81, 'ade20k-150': 150,
+                'ade20k-847': 847, 'ade20k-panoptic': 150, 'context-59': 59, 'context-60': 60, 'context-459': 459,
+                'voc-20': 20, 'voc-20b': 21, 'voc-21': 21, 'cityscapes': 19}
+LABEL_TABLES = {'coco-stuff': COCO_STUFF, 'coco-object': COCO_OBJECT, 'ade20k-150': ADE20K_150,
+                'context-59': CONTEXT_59, 'context-459': CONTEXT_459,
+                'voc-20': VOC_20, 'voc-20b': VOC_20B, 'voc-21': VOC_21, 'cityscapes': CITYSCAPES}

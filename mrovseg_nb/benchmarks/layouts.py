@@ -211,7 +211,7 @@ def _stuff(coding):
     return (Layout(coding, _coco_homes, _coco_image, 'stuffthingmaps/{folder}/{stem}.png', **_coco),
             Layout(coding, _stuff_homes, _stuff_image, 'annotations/{folder}/{stem}.png', **_coco))
 
-def _panoptic(folder):
+def _coco_panoptic(folder):
     return Layout('coco-panoptic', _coco_homes, _coco_image, folder + 'panoptic_{folder}/{stem}.png',
                   stems='notes', notes='annotations/panoptic_{folder}.json', **_coco)
 
@@ -225,7 +225,7 @@ LAYOUTS = {
         *_stuff('coco-object'),
         Layout('labels', _stuff_homes, _stuff_image, 'annotations/{folder}/{stem}_instanceTrainIds.png',
                stems='labels', **_coco)),
-    'coco-panoptic': (_panoptic(''), _panoptic('annotations/')),
+    'coco-panoptic': (_coco_panoptic(''), _coco_panoptic('annotations/')),
 }
 
 # %% ../../nbs/06_benchmarks/03_layouts.ipynb #40005bdd

@@ -72,7 +72,7 @@ class ShuffledStream(torch_data.IterableDataset):
         split_by_worker:bool=True, # each worker of a DataLoader is a reader; False: each has all rows
     ):
         if on_error not in ('raise', 'skip'):
-            raise ValueError(f"on_error is 'raise' or 'skip', not {on_error!r}")
+            raise ValueError(f"The choice for on_error is 'raise' or 'skip', not {on_error!r}")
         if window < 1: raise ValueError(f'A window has at least 1 row, not {window}')
         if not 0 <= rank < world:
             raise ValueError(f'There is no process {rank} among {world}: they are counted from 0')
