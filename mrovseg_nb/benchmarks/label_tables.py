@@ -21,9 +21,9 @@ from ..basics.files import shipped
 from ..data.labels import lookup_table, remap_labels
 
 # %% ../../nbs/06_benchmarks/02_label_tables.ipynb #73ac9de3
-COCO_GAPS = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)                  # numbers that were never used
-COCO_NUMBERS = [i for i in range(182) if i not in COCO_GAPS] # the stored number of each of 171 labels
-COCO_THINGS = [i for i in COCO_NUMBERS if i < 91]                         # 80
+COCO_GAPS = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)        # numbers that were never used
+COCO_NUMBERS = [i for i in range(182) if i not in COCO_GAPS]    # the stored number of each label, 171
+COCO_THINGS = [i for i in COCO_NUMBERS if i < 91]               # 80
 COCO_STUFF = lookup_table({i: k for k, i in enumerate(COCO_NUMBERS)} | dict.fromkeys((*COCO_GAPS, 255), 255))
 COCO_OBJECT = lookup_table(dict.fromkeys((*range(182), 255), 0)
                            | {i: k for k, i in enumerate(COCO_THINGS, 1)})
@@ -180,8 +180,8 @@ def ade_panoptic_labels(
 # %% ../../nbs/06_benchmarks/02_label_tables.ipynb #ec600c21
 # how many labels each benchmark has
 LABEL_COUNTS = {'coco-stuff': 171, 'coco-panoptic': 133, 'coco-object': 81, 'ade20k-150': 150,
-                'ade20k-847': 847, 'ade20k-panoptic': 150, 'context-59': 59, 'context-60': 60, 'context-459': 459,
-                'voc-20': 20, 'voc-20b': 21, 'voc-21': 21, 'cityscapes': 19}
+                'ade20k-847': 847, 'ade20k-panoptic': 150, 'context-59': 59, 'context-60': 60,
+                'context-459': 459, 'voc-20': 20, 'voc-20b': 21, 'voc-21': 21, 'cityscapes': 19}
 LABEL_TABLES = {'coco-stuff': COCO_STUFF, 'coco-object': COCO_OBJECT, 'ade20k-150': ADE20K_150,
                 'context-59': CONTEXT_59, 'context-459': CONTEXT_459,
                 'voc-20': VOC_20, 'voc-20b': VOC_20B, 'voc-21': VOC_21, 'cityscapes': CITYSCAPES}
