@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..clip.clip import FrozenCLIP
 from ..clip.layers import up
-from ..clip.windows import plan_windows, restore, slice_image
+from ..clip.windows import plan_windows, restore_map, slice_image
 from .slicing import low_resolution_scale, slice_tokens
 
 # %% ../../nbs/04_mrovseg/02_views.ipynb #88f1d0f8
@@ -48,4 +48,4 @@ def encode_views(
     else:
         whole = clip.features(low)
         hr, lr, cls = clip.features(flat).maps, whole.maps, whole.cls
-    return Views([restore(m.unflatten(0, (B, S)), windows) for m in hr], lr, cls, True)
+    return Views([restore_map(m.unflatten(0, (B, S)), windows) for m in hr], lr, cls, True)
