@@ -105,7 +105,7 @@ class MultiGrainedAttention(nn.Module):
     ) -> Tensor:                      # (B, N, D) X_prop after the last block
         "The proposals after CLIP's last block."
         views, masks = ([lr], [M_global]) if hr is None or self.kind == 'single' else ([lr, hr], [M_global, M_local])
-        flat = lambda maps: torch.cat([m.flatten(-2) for m in maps], -1)     # (..., h, w), (..., H, W) -> (..., hw + HW)
+        flat = lambda maps: torch.cat([m.flatten(-2) for m in maps], -1)  # (..., h, w), (..., H, W) -> (..., hw + HW)
         X, bias = cls[:, None] + self.pos, flat(masks)
         for block, *maps in zip(clip.blocks[self.first:], *views, strict=True):
             X = masked_cross_attention(block, X, flat(maps).mT, bias, self.self_key)

@@ -161,7 +161,7 @@ def panoptic(self:MROVSeg,
     vocabulary:Vocabulary,       # K classes: first the things, then the stuff
     things:int,                  # how many of them are things
     protocol:Protocol|None=None, # the size at which the pictures are seen; None: the model's own
-    least:float=0.2,             # probability below which a query is dropped; a paper's pair is in `outputs.THRESHOLDS`
+    min_score:float=0.2,         # probability below which a query is dropped; a paper's pair is in `outputs.THRESHOLDS`
     overlap:float=0.7,           # share of its own mask that a query must keep
 ) -> list[tuple[np.ndarray, list[dict]]]: # per picture (H, W) int32 segment ids, and the segments
     "Things one by one, stuff as a whole."
@@ -169,5 +169,5 @@ def panoptic(self:MROVSeg,
     for which, batch in self.batches(images, protocol):
         answer = self(batch, text)
         for i, classes, masks in zip(which, answer.classes, answer.masks):
-            out[i] = merge_panoptic(classes, masks, things, least, overlap, images[i].shape[:2])
+            out[i] = merge_panoptic(classes, masks, things, min_score, overlap, images[i].shape[:2])
     return out

@@ -20,9 +20,9 @@ def sine_positions(
     "Two-dimensional sine positions, as in DETR and MAFT+."
     if dim % 4: raise ValueError(f'Sine positions need a number of channels that is a multiple of 4, not {dim}')
     h, w = grid
-    speed = torch.exp(torch.arange(0, dim//2, 2, device=device) * (-math.log(1e4) / (dim//2)))        # (dim/4,)
+    speed = torch.exp(torch.arange(0, dim//2, 2, device=device) * (-math.log(1e4) / (dim//2)))      # (dim/4,)
     angles = [(torch.arange(n, device=device) + 1)[:, None] / n * 2*math.pi * speed for n in grid]
-    rows, columns = (torch.stack([a.sin(), a.cos()], -1).flatten(1) for a in angles)                  # (h, dim/2), (w, dim/2)
+    rows, columns = (torch.stack([a.sin(), a.cos()], -1).flatten(1) for a in angles)  # (h, dim/2), (w, dim/2)
     return torch.cat([rows[:, None].expand(-1, w, -1), columns.expand(h, -1, -1)], -1).flatten(0, 1)
 
 # %% ../../nbs/04_mrovseg/07_text_conditioning.ipynb #974bb7a1
@@ -46,7 +46,7 @@ class TextConditioning(nn.Module):
         lr_grid:tuple[int, int],    # (h, w) to pool to
     ) -> Tensor:                    # (B, K, E) of unit length
         "Text features as this image has them."
-        V = self.visual(F.adaptive_max_pool2d(H, lr_grid).flatten(2).mT)             # (B, D, H, W) -> (B, hw, E)
+        V = self.visual(F.adaptive_max_pool2d(H, lr_grid).flatten(2).mT)          # (B, D, H, W) -> (B, hw, E)
         T, positions = text.expand(len(V), -1, -1), sine_positions(V.shape[-1], lr_grid, V.device)
         attended = self.attention(T, V + positions, V, need_weights=False)[0]        # (B, K, E)
         return F.normalize(T + self.out(self.norm(attended)/V.shape[-1]**0.5), dim=-1)
