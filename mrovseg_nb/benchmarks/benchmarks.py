@@ -18,7 +18,7 @@ from datasets import Dataset, IterableDataset, load_dataset
 from pyarrow.dataset import ParquetFragmentScanOptions
 
 from .decoding import decode_files
-from .label_tables import LABELS
+from .label_tables import LABEL_COUNTS
 from .layouts import LAYOUTS, Layout, PartialData, find_layout, file_pairs
 from .published_names import benchmark_vocabulary, label_names, vocabulary_versions
 from ..data.labels import ignore_label
@@ -52,7 +52,7 @@ class Benchmark:
     hub:HubSource|None = None
 
     @property
-    def labels(self) -> int: return LABELS.get(self.name, len(CLASSES))    # K
+    def labels(self) -> int: return LABEL_COUNTS.get(self.name, len(CLASSES))    # K
     @property
     def ignore(self) -> int: return ignore_label(self.labels)
     @property

@@ -20,7 +20,7 @@ from ..basics.images import list_images
 from .labels import read_pixels, remap_labels, lookup_table, ignore_label
 from ..basics.files import json_items
 from .object_masks import decode_mask
-from .shards import is_hub, manifest_of, open_shards, read_manifest
+from .shards import find_manifest, is_hub_name, open_shards, read_manifest
 from .vocabulary import Vocabulary, parse_classes
 
 # %% ../../nbs/02_data/07_own_data.ipynb #9e6bdc33
@@ -191,8 +191,8 @@ def from_shards(
 ) -> LabelledData:
     "Parquet files with the columns image, labels, image_id, and perhaps instances."
     is_folder = isinstance(source,
-                           (str, Path)) and not str(source).endswith('.parquet') and not is_hub(source)
-    manifest = manifest_of(str(source), split) if is_folder else None
+                           (str, Path)) and not str(source).endswith('.parquet') and not is_hub_name(source)
+    manifest = find_manifest(str(source), split) if is_folder else None
     known = read_manifest(manifest) if manifest else {}
     if classes is None and not known.get('classes'):
         raise ValueError(f'No class names are known for {source}: give them as classes')

@@ -41,7 +41,7 @@ def training_data(
 def fingerprint(self:LabelledData) -> str: # 64 hexadecimal digits
     "A digest of what must not change before a resume."
     rows, size = self.rows, len(self.rows) if hasattr(self.rows, '__len__') else self.rows.num_shards
-    if isinstance(rows, IterableDataset): rows = ShuffledStream(rows, dict, seed=None, patience=self.retry)
+    if isinstance(rows, IterableDataset): rows = ShuffledStream(rows, dict, seed=None, retry=self.retry)
     names = []
     for row in islice(rows, 2):
         names.append(row['image_id'] if 'image_id' in row else self.unpack(row)['image_id'])
@@ -120,7 +120,7 @@ class Lane:
                 rows, read = Dataset.from_dict(dict(row=range(len(rows)))), lambda row: data[row['row']]
             rows = rows.shuffle(seed=seed).to_iterable_dataset(lanes)
         self.rows = ShuffledStream(rows, read, seed, data.window, lane, lanes, data.on_error, data.retry,
-                                   deal=False)
+                                   split_by_worker=False)
         self.key, self.taken, self.resumed = (seed, lane), state['taken'] if state else 0, bool(state)
         if state: self.rows.load_state_dict(state['rows'])
     def __iter__(self) -> Iterator[tuple[dict, np.random.Generator]]: # a sample, and what augments it
