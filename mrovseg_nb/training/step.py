@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..methods.registry import trained_parameters
-from .losses import loss_of
+from .losses import training_loss
 from .recipes import Recipe, learning_rate
 
 # %% ../../nbs/07_training/04_step.ipynb #8387212f
@@ -91,7 +91,7 @@ class Stepper:
         images, labels = images.to(device, non_blocking=True).float()/255, labels.to(device, non_blocking=True)
         sync = nullcontext() if last else self.accelerator.no_sync(self.model)
         with sync, attention_kernels(device):
-            losses = loss_of(self.model(images, self.text), labels, self.recipe.loss, self.ignore)
+            losses = training_loss(self.model(images, self.text), labels, self.recipe.loss, self.ignore)
             self.accelerator.backward(losses['total'] / self.recipe.accumulate)
         return {k: v.detach() for k, v in losses.items()}
 
