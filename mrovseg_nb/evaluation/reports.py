@@ -14,7 +14,7 @@ import numpy as np
 from ..clip.protocols import PROTOCOLS, Protocol
 from ..basics.records import write_record
 from ..data.vocabulary import Vocabulary
-from .metrics import ratio
+from .metrics import divide_or_nan
 
 # %% ../../nbs/08_evaluation/05_reports.ipynb #44562a38
 def names_of(vocabulary:Vocabulary) -> list[str]: # one for each label
@@ -32,7 +32,7 @@ def per_class(
     k = len(confusion)
     if len(names) != k: raise ValueError(f'There are {len(names)} names for {k} labels')
     n, hit, t, p = np.array(confusion), confusion.diagonal(), confusion.sum(1), confusion[:, :-1].sum(0)
-    iou, accuracy, called = np.where(t > 0, ratio(hit, t + p - hit), np.nan), ratio(hit, t), [*names, 'none of them']
+    iou, accuracy, called = np.where(t > 0, divide_or_nan(hit, t + p - hit), np.nan), divide_or_nan(hit, t), [*names, 'none of them']
     np.fill_diagonal(n, -1)
     wrong = n.argmax(1)
     rows = [dict(name=names[i], label=i, iou=float(iou[i]), accuracy=float(accuracy[i]), pixels=int(t[i]), predicted=int(p[i]),

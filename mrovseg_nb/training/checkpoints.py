@@ -39,7 +39,8 @@ def fsync_path(path:Path) -> None:
 
 def list_checkpoints(folder:Path) -> list[Path]: # the oldest first
     "The finished checkpoints of a run."
-    return sorted(p for p in Path(folder).glob('step-*') if re.fullmatch(r'step-\d{8}', p.name) and p.is_dir())
+    folders = [p for p in Path(folder).glob('step-*') if p.is_dir()]
+    return sorted(p for p in folders if re.fullmatch(r'step-\d{8}', p.name))
 
 # %% ../../nbs/07_training/05_checkpoints.ipynb #23a6d58b
 def write_checkpoint(
