@@ -19,6 +19,7 @@ import torch
 from ..clip.protocols import protocol as protocol_of
 from ..basics.records import write_record
 from ..basics.files import shipped
+from ..data.rows import LabelledData
 from ..data.vocabulary import Vocabulary
 from .evaluate import count_image, evaluate, new_tallies
 from ..clip.interface import best_class
@@ -62,7 +63,7 @@ def measure_image(
     with measure_stage('model', stages): output = model(batch, text)
     with measure_stage('scores', stages): scores = semantic_scores(output)
     with measure_stage('upsampling', stages): label = best_class(scores[0], truth.shape).numpy()
-    with measure_stage('counting', stages): count_image(new_tallies(k, 65535, (), None), label, None, truth)
+    with measure_stage('counting', stages): count_image(new_tallies(k, ignore=65535), label, None, truth)
     shapes = dict(picture=batch.shape, masks=output.masks.shape, scores=scores.shape, label=label.shape)
     stages['shapes'] = {name: list(shape) for name, shape in shapes.items()}
     return stages
@@ -86,7 +87,7 @@ def measure_evaluation(
     out |= measure_image(model, text, image, truth, protocol)
     row = dict(image=image, labels=truth, image_id='noise')
     with measure_stage('evaluate', out):
-        evaluate(model, [row], words, ignore=65535, protocol=protocol_of(protocol))
+        evaluate(model, LabelledData([row], words, ignore=65535), protocol=protocol_of(protocol))
     out['total'] = max(s['peak'] for s in out.values() if isinstance(s, dict) and 'peak' in s)
     return out | dict(beyond=out['total'] - out['weights']['after'])
 

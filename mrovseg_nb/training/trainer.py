@@ -24,14 +24,15 @@ from .checkpoints import (
     list_checkpoints, differences, flatten_optimizer, nest_optimizer, read_checkpoint, write_checkpoint)
 from .recipes import Recipe, learning_rate
 from .step import Stepper, make_accelerator, seed_micro_batch
-from .batches import MicroBatches, TrainingData, micro_batch_loader, training_data
+from .batches import MicroBatches, micro_batch_loader, training_data
+from ..data.rows import LabelledData
 
 # %% ../../nbs/07_training/06_trainer.ipynb #b431cbb5
 class Trainer:
     "A run: what it is made of, and how far it has come"
     def __init__(self,
         model:nn.Module,        # with `config`, `clip`, `text`; (images, text) -> Output, or scores of pixels
-        data:TrainingData,
+        data:LabelledData,
         recipe:Recipe,
         out:Path|None=None,     # folder of the run: checkpoints/ and logs/
         log:str|None=None,      # a tracker of Accelerate, like tensorboard
@@ -42,7 +43,7 @@ class Trainer:
             raise ValueError(f'A batch of {recipe.batch} cannot be shared by {shares}')
         self.model, self.data, self.recipe, self.size, self.folder = model, data, recipe, recipe.batch//pieces, out and out/'checkpoints'
         self.identity = identity(model, data, recipe, self.size) if out else None         # what its checkpoints must agree with
-        self.stepper = Stepper(a, model, model.text(data.classes), recipe, data.ignore)
+        self.stepper = Stepper(a, model, model.text(data.vocabulary), recipe, data.ignore)
         self.done, self.seconds = 0, 0.                                                   # steps; of all sessions
         self.lanes, self.curve = {}, []                                                   # place in each; one dict a step
         self.told, self.code = False, commit()                                            # to stop; the code that began the run
@@ -96,7 +97,7 @@ def summary(self:Trainer, points:int=100) -> list[dict]: # step, mean losses and
 # %% ../../nbs/07_training/06_trainer.ipynb #21a20e9f
 def identity(
     model:nn.Module,
-    data:TrainingData,
+    data:LabelledData,
     recipe:Recipe,
     size:int,      # pictures a part
 ) -> dict:         # as JSON gives it back
@@ -195,7 +196,7 @@ def train(
     config,                      # of a method, like MROVSegConfig
     recipe:Recipe=Recipe(),
     out:str|Path|None=None,      # folder of the run; None: nothing is written
-    data:TrainingData|None=None, # None: what the recipe names
+    data:LabelledData|None=None, # None: what the recipe names
     resume:bool=False,           # go on from the newest checkpoint in `out`, if there is one
     every:int=500,               # steps between checkpoints
     keep:int=2,                  # checkpoints that stay
@@ -208,7 +209,7 @@ def train(
         raise ValueError(f'The model is made for pictures of {config.crop} pixels, the recipe cuts {crop}: make them equal')
     if out and list_checkpoints(out/'checkpoints') and not resume:
         raise ValueError(f'{out} holds a run already: resume it, or train in another folder')
-    data = data or training_data(recipe.data, crop)                # refused, if need be, before weights are loaded
+    if data is None: data = training_data(recipe.data, crop)       # refused, if need be, before weights are loaded
     set_seed(recipe.seed)
     trainer = Trainer(config.build(), data, recipe, out, log)
     if out and resume: trainer.restore()
@@ -223,7 +224,7 @@ def finish(self:Trainer, out:Path|None) -> nn.Module:
     for tracker in a.trackers: tracker.finish()
     with torch.no_grad():
         for n, p in self.mean.items(): trained_parameters(model)[n].copy_(p)
-    model.classes = list(self.data.classes)
+    model.classes = list(self.data.vocabulary)
     if out and a.is_main_process:
         model._save_pretrained(out)
         write_record(out/'record', config=asdict(model.config), recipe=asdict(self.recipe), seed=self.recipe.seed, steps=self.done,
