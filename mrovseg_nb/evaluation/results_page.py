@@ -114,7 +114,7 @@ def save_results(
     title:str='Evaluation',
     ignore:int=255,          # the label that is not counted
 ) -> Path:                   # of the page
-    "Write index.html, classes.csv and the worst pictures."
+    "Write index.html, classes.csv and the pictures of the worst images."
     folder, rows = Path(folder).expanduser(), per_class(found['confusion'], names)
     pictures = image_files(kept, names, ignore)
     for name, content in pictures.items(): write_atomic(folder/name, content)
