@@ -357,6 +357,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                        'mrovseg_nb/clip/interface.py'),
                                            'mrovseg_nb.clip.interface.OpenVocabularyModel.batches': ( '03_clip/interface.html#openvocabularymodel.batches',
                                                                                                       'mrovseg_nb/clip/interface.py'),
+                                           'mrovseg_nb.clip.interface.OpenVocabularyModel.forward': ( '03_clip/interface.html#openvocabularymodel.forward',
+                                                                                                      'mrovseg_nb/clip/interface.py'),
                                            'mrovseg_nb.clip.interface.OpenVocabularyModel.label': ( '03_clip/interface.html#openvocabularymodel.label',
                                                                                                     'mrovseg_nb/clip/interface.py'),
                                            'mrovseg_nb.clip.interface.OpenVocabularyModel.predict': ( '03_clip/interface.html#openvocabularymodel.predict',
