@@ -23,6 +23,7 @@ from ..basics.files import write_atomic
 from ..basics.pages import STYLE, VIEW
 from ..basics.pictures import (
     as_bytes, data_url, enlarge, join, legend, overlay, palette, present, titled)
+from ..data.rows import LabelledData
 from ..data.terrarium import CLASSES, Scene, split_scene, TIERS
 from ..data.vocabulary import parse_classes
 from ..evaluation.evaluate import evaluate
@@ -41,7 +42,8 @@ def table_row(
     progress:bool=False,       # show a bar
 ) -> dict[str, float]:         # the tiers and all -> mIoU, percent
     "One line of the table."
-    result = evaluate(segmenter.model, rows, parse_classes(CLASSES), TIERS, progress=progress)
+    data = LabelledData(list(rows), parse_classes(CLASSES), tiers=TIERS)
+    result = evaluate(segmenter.model, data, progress=progress)
     return {tier: 100*value for tier, value in {**result['tiers'], 'all': result['miou_present']}.items()}
 
 def table_cells(

@@ -20,6 +20,7 @@ from ..clip.protocols import protocol as protocol_of
 from ..basics.records import write_record
 from ..basics.files import shipped
 from ..data.vocabulary import Vocabulary
+from ..data.rows import LabelledData
 from .evaluate import count_image, evaluate, new_tallies
 from ..clip.interface import best_class
 from ..mrovseg.model import MROVSeg, preset
@@ -81,7 +82,7 @@ def stages(
     with stage('text', out): text = model.text(words)
     out |= through(model, text, image, truth, protocol)
     row = dict(image=image, labels=truth, image_id='noise')
-    with stage('evaluate', out): evaluate(model, [row], words, ignore=65535, protocol=protocol_of(protocol))
+    with stage('evaluate', out): evaluate(model, LabelledData([row], words, ignore=65535), protocol=protocol_of(protocol))
     out['total'] = max(s['peak'] for s in out.values() if isinstance(s, dict) and 'peak' in s)
     return out | dict(beyond=out['total'] - out['weights']['after'])
 
