@@ -22,8 +22,8 @@ from ..basics.files import shipped
 from ..data.rows import LabelledData
 from ..data.vocabulary import Vocabulary
 from .evaluate import count_image, evaluate, new_tallies
-from ..clip.interface import best_class
-from ..mrovseg.model import MROVSeg, preset
+from ..clip.interface import OpenVocabularyModel, best_class
+from ..methods.registry import build_model, model_config
 from ..clip.outputs import semantic_scores
 
 # %% ../../nbs/08_evaluation/10_memory.ipynb #8cabce93
@@ -51,7 +51,7 @@ def measure_stage(
 # %% ../../nbs/08_evaluation/10_memory.ipynb #92488ac1
 @torch.no_grad()
 def measure_image(
-    model:MROVSeg,
+    model:OpenVocabularyModel,
     text:torch.Tensor,    # (K, E)
     image:np.ndarray,     # (H, W, 3) uint8
     truth:np.ndarray,     # (H, W) labels
@@ -71,7 +71,7 @@ def measure_image(
 # %% ../../nbs/08_evaluation/10_memory.ipynb #c2f98586
 def measure_evaluation(
     protocol:str,                   # of clip.protocols
-    config:str='vit-b-16',          # of mrovseg.model.PRESETS
+    config:str='vit-b-16',          # of methods.registry.model_config
     classes:int=847,
     size:tuple[int, int]=(1024, 2048), # (H, W) of the image and of its labels
 ) -> dict:                          # stages; `total`: the peak; `beyond`: the peak without torch and weights
@@ -79,7 +79,7 @@ def measure_evaluation(
     torch.manual_seed(0)
     out = dict(imports=round(process_memory()), threads=torch.get_num_threads())
     rng = np.random.default_rng(0)
-    with measure_stage('weights', out): model = MROVSeg(replace(preset(config), pretrained=None)).eval()
+    with measure_stage('weights', out): model = build_model(replace(model_config(config), pretrained=None)).eval()
     words = Vocabulary(tuple((f'class {k}',) for k in range(classes)), templates='plain')
     image = rng.integers(0, 256, (*size, 3), np.uint8)
     truth = rng.integers(0, classes, size).astype(np.uint16)
