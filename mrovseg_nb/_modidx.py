@@ -868,8 +868,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'mrovseg_nb/evaluation/speed.py'),
                                              'mrovseg_nb.evaluation.speed.random_inputs': ( '08_evaluation/speed.html#random_inputs',
                                                                                             'mrovseg_nb/evaluation/speed.py'),
-                                             'mrovseg_nb.evaluation.speed.run_forward': ( '08_evaluation/speed.html#run_forward',
-                                                                                          'mrovseg_nb/evaluation/speed.py'),
                                              'mrovseg_nb.evaluation.speed.saved_tensors': ( '08_evaluation/speed.html#saved_tensors',
                                                                                             'mrovseg_nb/evaluation/speed.py'),
                                              'mrovseg_nb.evaluation.speed.step_gflops': ( '08_evaluation/speed.html#step_gflops',

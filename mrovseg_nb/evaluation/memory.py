@@ -61,10 +61,12 @@ def measure_image(
     stages, k = {}, len(text)
     with measure_stage('picture', stages): [(_, batch)] = model.batches([image], protocol_of(protocol))
     with measure_stage('model', stages): output = model(batch, text)
-    with measure_stage('scores', stages): scores = semantic_scores(output)
+    with measure_stage('scores', stages):
+        scores = output if isinstance(output, torch.Tensor) else semantic_scores(output)
     with measure_stage('upsampling', stages): label = best_class(scores[0], truth.shape).numpy()
     with measure_stage('counting', stages): count_image(new_tallies(k, ignore=65535), label, None, truth)
-    shapes = dict(picture=batch.shape, masks=output.masks.shape, scores=scores.shape, label=label.shape)
+    masks = output if isinstance(output, torch.Tensor) else output.masks
+    shapes = dict(picture=batch.shape, masks=masks.shape, scores=scores.shape, label=label.shape)
     stages['shapes'] = {name: list(shape) for name, shape in shapes.items()}
     return stages
 
@@ -79,7 +81,8 @@ def measure_evaluation(
     torch.manual_seed(0)
     out = dict(imports=round(process_memory()), threads=torch.get_num_threads())
     rng = np.random.default_rng(0)
-    with measure_stage('weights', out): model = build_model(replace(model_config(config), pretrained=None)).eval()
+    with measure_stage('weights', out):
+        model = build_model(replace(model_config(config), pretrained=None)).eval()
     words = Vocabulary(tuple((f'class {k}',) for k in range(classes)), templates='plain')
     image = rng.integers(0, 256, (*size, 3), np.uint8)
     truth = rng.integers(0, classes, size).astype(np.uint16)
