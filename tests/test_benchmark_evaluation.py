@@ -11,7 +11,7 @@ from mrovseg_nb.benchmarks.layouts import LAYOUTS
 from mrovseg_nb.benchmarks.miniatures import write_miniature
 from mrovseg_nb.benchmarks.published_names import benchmark_vocabulary
 from mrovseg_nb.evaluation.evaluate import ImageObserver, evaluate
-from mrovseg_nb.evaluation.panoptic_quality import true_segments
+from mrovseg_nb.evaluation.panoptic_quality import segments_from_labels
 from mrovseg_nb.clip.interface import OpenVocabularyModel
 
 
@@ -39,7 +39,7 @@ class Noise(OpenVocabularyModel):
 
 def as_segments(labels, things):
     "One segment a class: what is wrong with it is the same for both ways of counting"
-    ids, segments = true_segments(labels, (labels < things).astype(int), things, -1)
+    ids, segments = segments_from_labels(labels, (labels < things).astype(int), things, -1)
     return ids, [dict(id=s['id'], label=s['label']) for s in segments]
 
 class Seen(ImageObserver):

@@ -13,14 +13,14 @@ import torch
 from mrovseg_nb.data.terrarium import terrarium
 from mrovseg_nb.evaluation.evaluate import count_images, evaluate
 from mrovseg_nb.evaluation.worst_images import WorstImages
+from mrovseg_nb.methods.registry import create_model
 from mrovseg_nb.methods.training_free import DenseCLIP
-from mrovseg_nb.clip.clip import load_clip
 
 
 def ask(how, data, **more):
     "Dense CLIP on some images, five at a time"
     torch.set_num_threads(1)
-    model = DenseCLIP(load_clip('terrarium', 'terrarium'), 96, 0.5, 'terrarium')
+    model = create_model('dense_clip-terrarium', p=0.5)
     return how(model, data, batch_size=5, also=('boundary', 'sizes', 'oracles'), **more)
 
 def counts(data, **more):

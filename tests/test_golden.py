@@ -23,10 +23,10 @@ from mrovseg_nb.data.transforms import san_augmentation
 from mrovseg_nb.data.vocabulary import parse_classes
 from mrovseg_nb.study.tables import TABLES, order_agreement, filled_table, read_records
 from mrovseg_nb.evaluation.evaluate import evaluate
-from mrovseg_nb.methods.training_free import DenseCLIP
 from mrovseg_nb.clip.clip import load_clip
 from mrovseg_nb.mrovseg.model import PRESETS, preset
-from mrovseg_nb.methods.registry import load_model, trained_parameters
+from mrovseg_nb.clip.model_files import trained_parameters
+from mrovseg_nb.methods.registry import build_model, create_model, load_model
 from mrovseg_nb.training.recipes import RECIPES, resolve_recipe, recipe
 from mrovseg_nb.training.batches import MicroBatches, micro_batch_loader, training_data
 from mrovseg_nb.training.trainer import Trainer
@@ -97,8 +97,8 @@ def scenes(): return [split_scene('val', i, size) for i, size in enumerate(SIZES
 MODELS = {
     'mrovseg-terrarium': lambda: load_model(shipped('models', 'mrovseg-terrarium')),
     'mrovseg-terrarium-p0': lambda: load_model(shipped('models', 'mrovseg-terrarium-p0')),
-    'dense clip, p 0': lambda: DenseCLIP(load_clip('terrarium', 'terrarium'), 96, 0., 'terrarium'),
-    'dense clip, p 0.5': lambda: DenseCLIP(load_clip('terrarium', 'terrarium'), 96, 0.5, 'terrarium')}
+    'dense clip, p 0': lambda: create_model('dense_clip-terrarium'),
+    'dense clip, p 0.5': lambda: create_model('dense_clip-terrarium', p=0.5)}
 
 def packed(a): return base64.b64encode(zlib.compress(np.ascontiguousarray(a, np.uint8).tobytes(), 9)).decode()
 
@@ -157,7 +157,7 @@ def stepped(config, r, data=None, steps=2):
     "Losses, norms and rates of the first steps, and what the weights are then"
     r = replace(r, workers=0, precision='no')
     set_seed(r.seed)
-    t = Trainer(config.build(), training_data(r.data, r.augment.crop) if data is None else data, r)
+    t = Trainer(build_model(config), training_data(r.data, r.augment.crop) if data is None else data, r)
     curve = [{k: digits(v)[0] for k, v in now.items()}
              for now in itertools.islice(t.steps(progress=False), steps)]
     weights = {n: p.detach().double().numpy() for n, p in trained_parameters(t.finish(None)).items()}
@@ -255,7 +255,7 @@ class Golden(unittest.TestCase):
         loss = {}
         for precision in ('no', 'bf16'):
             set_seed(r.seed)
-            t = Trainer(config.build(), training_data(r.data, r.augment.crop),
+            t = Trainer(build_model(config), training_data(r.data, r.augment.crop),
                         replace(r, precision=precision))
             loss[precision] = next(iter(t.steps(progress=False)))['total']
         self.assertNotEqual(loss['no'], loss['bf16'])

@@ -5,8 +5,8 @@ import numpy as np
 import torch
 
 from mrovseg_nb.evaluation.metrics import ConfusionMatrix
-from mrovseg_nb.evaluation.panoptic_quality import PanopticQuality, true_segments
-from mrovseg_nb.evaluation.regions import BoundaryIoU, SizeIoU, oracles
+from mrovseg_nb.evaluation.panoptic_quality import PanopticQuality, segments_from_labels
+from mrovseg_nb.evaluation.regions import BoundaryIoU, SizeIoU, oracle_predictions
 from mrovseg_nb.clip.outputs import merge_panoptic
 
 
@@ -80,13 +80,13 @@ class Regions(unittest.TestCase):
 
     def test_oracles(self):
         truth, pred = np.array([[0, 0, 1, 1], [0, 0, 1, 1]]), np.array([[0, 2, 1, 1], [0, 2, 2, 1]])
-        masks, names = oracles(pred, truth)
+        masks, names = oracle_predictions(pred, truth)
         #  the left half is called 0 0 2 2: of equals the larger; the right one 1 1 1 2
         self.assertEqual(masks.tolist(), [[2, 2, 1, 1], [2, 2, 1, 1]])
         #  the area of 0 lies on 0; that of 2 on 0 0 1; that of 1 on 1
         self.assertEqual(names.tolist(), [[0, 0, 1, 1], [0, 0, 0, 1]])
         #  what nobody knows has no voice
-        masks, names = oracles(pred, np.array([[0, 255, 1, 1], [0, 0, 1, 1]]))
+        masks, names = oracle_predictions(pred, np.array([[0, 255, 1, 1], [0, 0, 1, 1]]))
         # 0 0 2; and 2's area on 0 1: the larger
         self.assertEqual((masks[0, 0], names[0, 1]), (0, 1))
 
@@ -132,8 +132,8 @@ class Panoptic(unittest.TestCase):
                                              [dict(id=1, label=1)])
             self.assertEqual(q.counts[0, :3].tolist(), [0, false, 0])
 
-    def test_true_segments(self):
-        ids, segments = true_segments(np.array([[0, 0, 0, 1, 2, 2, 255]]), np.array([[1, 2, 0, 3, 0, 9, 0]]),
+    def test_segments_from_labels(self):
+        ids, segments = segments_from_labels(np.array([[0, 0, 0, 1, 2, 2, 255]]), np.array([[1, 2, 0, 3, 0, 9, 0]]),
                                       2)
         #  a thing without a number is a crowd; stuff is one segment, numbered or not; ids by class and number
         self.assertEqual(ids.tolist(), [[2, 3, 1, 4, 5, 5, 0]])
@@ -154,7 +154,7 @@ class Panoptic(unittest.TestCase):
         classes = torch.tensor([p for p, _, _ in queries]).log()
         masks = torch.full((7, 1, 10), -20.)
         for m, (_, a, b) in zip(masks, queries): m[0, a:b] = 20.
-        ids, segments = merge_panoptic(classes, masks, 1, least=0.3, overlap=0.7)
+        ids, segments = merge_panoptic(classes, masks, 1, min_score=0.3, overlap=0.7)
         self.assertEqual(ids.tolist(), [[1, 1, 1, 1, 2, 2, 2, 3, 3, 0]])
         self.assertEqual([(s['id'], s['label'], s['area']) for s in segments],
                          [(1, 0, 4), (2, 0, 3), (3, 1, 2)])

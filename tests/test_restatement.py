@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from mrovseg_nb.data.vocabulary import Vocabulary
-from mrovseg_nb.mrovseg.model import preset
-from mrovseg_nb.methods.registry import trained_parameters
+from mrovseg_nb.mrovseg.model import MROVSeg, preset
+from mrovseg_nb.clip.model_files import trained_parameters
 from mrovseg_nb.clip.outputs import Output
 from mrovseg_nb.training.losses import LossWeights, output_loss, pixel_loss, set_loss
 
@@ -293,7 +293,7 @@ CLASSES = [unit(t) for t in CLASSES]
 def build(config, seed=0):
     "A model none of whose trained weights is 0 or 1, so that every term counts"
     torch.manual_seed(seed)
-    model = config.build()
+    model = MROVSeg(config)
     with torch.no_grad():
         for name, p in model.named_parameters():
             if not name.startswith('clip.'): p += 0.05*torch.randn_like(p)

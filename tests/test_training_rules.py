@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from mrovseg_nb.data.terrarium import terrarium
-from mrovseg_nb.mrovseg.model import preset
-from mrovseg_nb.methods.registry import trained_parameters
+from mrovseg_nb.mrovseg.model import MROVSeg, preset
+from mrovseg_nb.clip.model_files import trained_parameters
 from mrovseg_nb.training.losses import LossWeights
 from mrovseg_nb.training.recipes import Recipe
 from mrovseg_nb.training.batches import training_data
@@ -18,7 +18,7 @@ RECIPE = Recipe(steps=4, batch=2, warmup=0, lanes=1, workers=0, precision='no', 
 def trainer(recipe, data=None):
     "A run in memory whose first weights are always the same"
     torch.manual_seed(0)
-    return Trainer(CONFIG.build(), training_data('terrarium', 96) if data is None else data, recipe)
+    return Trainer(MROVSeg(CONFIG), training_data('terrarium', 96) if data is None else data, recipe)
 
 def one_image():
     "Training data in which every row is the same scene"
