@@ -50,5 +50,6 @@ def tsne(
 ) -> np.ndarray:  # (M, 2)
     "Points in the plane, where neighbours stay neighbours (van der Maaten and Hinton 2008)."
     try: from sklearn.manifold import TSNE
-    except ImportError: raise ImportError('Plotting a t-SNE needs scikit-learn: pip install scikit-learn') from None
+    except ImportError:
+        raise ImportError('Install scikit-learn for t-SNE: pip install scikit-learn') from None
     return TSNE(2, perplexity=min(30, (len(X) - 1)/3), init='pca', random_state=seed).fit_transform(X)
