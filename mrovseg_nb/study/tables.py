@@ -248,7 +248,7 @@ def row_lines(recipe:str='ablation') -> Iterator[str]: # each ends in "done", "p
 def order_agreement(
     rows:list[dict],    # of `table_results`
     metric:str='all',   # of METRICS
-) -> dict|None:         # tau, None for fewer than three rows; unlike, pairs in the other order:
+) -> dict|None:         # tau; unlike, the pairs in the other order:
                         # (better in the paper, worse in the paper, difference here, its standard error)
     "How far rows have the paper's order; None where the paper has no numbers or a row is not run."
     if not all(r['paper'] and r['done'] for r in rows): return None
@@ -258,4 +258,4 @@ def order_agreement(
         if paper[a] > paper[b] and here[a] < here[b]:
             error = float(np.hypot(rows[a]['error'][metric], rows[b]['error'][metric]))
             unlike.append((rows[a]['name'], rows[b]['name'], here[a] - here[b], error))
-    return dict(tau=float(kendalltau(paper, here).statistic) if len(rows) > 2 else None, unlike=unlike)
+    return dict(tau=float(kendalltau(paper, here).statistic), unlike=unlike)
