@@ -19,7 +19,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mrovseg_nb.data.rows import LazyRows
-from mrovseg_nb.data.conversion import check_shards, convert, encode_row, write_file
+from mrovseg_nb.data.conversion import check_shards, convert, encode_row, write_parquet
 from mrovseg_nb.data.retries import RetryPolicy
 from mrovseg_nb.data.stream import ShuffledStream
 from mrovseg_nb.data.shards import open_shards
@@ -30,7 +30,7 @@ from mrovseg_nb.training.batches import MicroBatches, TrainingData, micro_batch_
 FAULTS = ('cut', 'cut', 'half', 'half', 'short', '500', '503', '504', '429', 'silent')   # how often each, in ten
 SILENT = 8                                                                               # at most, because they cost a timeout each
 N, GROUP = 240, 4
-quick = RetryPolicy(retries=300, damaged=300, wait=0.01, longest=0.01)                      # no backoff: the server is well between its faults
+quick = RetryPolicy(retries=300, damaged_retries=300, first_wait=0.01, longest_wait=0.01)                      # no backoff: the server is well between its faults
 
 
 # the server
@@ -110,7 +110,7 @@ def raw(i):
     Image.fromarray(rng.integers(0, 256, (20, 20 + i % 7, 3), dtype=np.uint8)).save(out := io.BytesIO(), 'JPEG')
     return dict(image=out.getvalue(), labels=rng.integers(0, 65536, (20, 20 + i % 7), dtype=np.uint16), image_id=str(i))
 
-def rows_at(url, **of): return open_shards(url, 'train', timeout=0.5, patience=quick, **of)
+def rows_at(url, **of): return open_shards(url, 'train', timeout=0.5, retry=quick, **of)
 
 def digest(row): return row['image_id'], np.asarray(row['labels']).tobytes(), np.asarray(row['image']).tobytes()
 
@@ -121,7 +121,7 @@ def workers():
 
 def rest(url, state):
     "What another process does: goes on from a state"
-    stream = ShuffledStream(rows_at(url), seed=5, window=16, patience=quick)
+    stream = ShuffledStream(rows_at(url), seed=5, window=16, retry=quick)
     stream.load_state_dict(state)
     print(json.dumps([row['image_id'] for row in stream]))
 
@@ -153,7 +153,7 @@ class Streaming(unittest.TestCase):
     def test_200_faults(self):
         start, epochs, before = time.time(), [], datasets.config.STREAMING_READ_RETRY_INTERVAL
         with serving(self.folder, 0.35) as (server, url):
-            stream = ShuffledStream(rows_at(url), seed=1, window=16, patience=quick)
+            stream = ShuffledStream(rows_at(url), seed=1, window=16, retry=quick)
             while len(epochs) < 2 or sum(server.faults.values()) < 200:
                 epochs.append([digest(row) for row in stream])
                 self.exactly_once(epochs[-1])
@@ -170,7 +170,7 @@ class Streaming(unittest.TestCase):
         with serving(self.folder, 0.3) as (server, url):
             rows = rows_at(url)
             for rank in range(2):
-                stream = ShuffledStream(rows, seed=2, window=16, rank=rank, world=2, patience=quick)
+                stream = ShuffledStream(rows, seed=2, window=16, rank=rank, world=2, retry=quick)
                 found.append([digest(row) for row in DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context=workers())])
             self.exactly_once(sum(found, []))
             print(f'\n2 processes x 2 workers: {[len(f) for f in found]} rows, {sum(server.faults.values())} faults, {time.time() - start:.1f} s')
@@ -179,9 +179,9 @@ class Streaming(unittest.TestCase):
     def test_resume_inside_a_shard_in_another_process(self):
         with serving(self.folder, 0.15) as (server, url):
             rows = rows_at(url)
-            whole = [row['image_id'] for row in ShuffledStream(rows, seed=5, window=16, patience=quick)]
+            whole = [row['image_id'] for row in ShuffledStream(rows, seed=5, window=16, retry=quick)]
             for n in (1, 57, N):
-                first, then = (ShuffledStream(rows, seed=5, window=16, patience=quick) for _ in range(2))
+                first, then = (ShuffledStream(rows, seed=5, window=16, retry=quick) for _ in range(2))
                 seen = [row['image_id'] for row in islice(first, n)]
                 state = json.dumps(first.state_dict())
                 then.load_state_dict(json.loads(state))
@@ -194,7 +194,7 @@ class Streaming(unittest.TestCase):
     def test_training_from_the_web(self):
         "The parts of a run do not depend on the connection, on workers, or on a stop"
         def parts(rows, **of):
-            data = TrainingData(rows, parse_classes([f'class {i}' for i in range(65536)]), ignore=65535, window=16, patience=quick)
+            data = TrainingData(rows, parse_classes([f'class {i}' for i in range(65536)]), ignore=65535, window=16, retry=quick)
             return MicroBatches(data, Augment(16), 2, 4, 0, **of)
         here = list(islice(parts(open_shards(self.folder)), 70))
         with serving(self.folder, 0.3) as (server, url):
@@ -214,11 +214,11 @@ class Streaming(unittest.TestCase):
             rows[5]['labels'] = encode_row(raw(6))['labels']
             rows[8]['labels']['bytes'] = b'no picture'
             with self.assertRaisesRegex(ValueError, '3 cannot be converted: its image cannot be read'): convert([rows[3]], tmp, 'bad', 'train', progress=False)
-            files = [write_file(Path(tmp)/'0.parquet', iter(rows), 10**9, 4)]
+            files = [write_parquet(Path(tmp)/'0.parquet', iter(rows), 10**9, 4)]
             with serving(tmp, 0.1) as (server, url):
-                opened = open_shards([f'{url}{files[0]["file"]}'], timeout=0.5, patience=quick)
-                with self.assertRaisesRegex(ValueError, 'A row cannot be decoded, 3: its image cannot be read'): list(ShuffledStream(opened, seed=None, patience=quick))
-                stream = ShuffledStream(opened, seed=3, window=8, on_error='skip', patience=quick)
+                opened = open_shards([f'{url}{files[0]["file"]}'], timeout=0.5, retry=quick)
+                with self.assertRaisesRegex(ValueError, 'A row cannot be decoded, 3: its image cannot be read'): list(ShuffledStream(opened, seed=None, retry=quick))
+                stream = ShuffledStream(opened, seed=3, window=8, on_error='skip', retry=quick)
                 with warnings.catch_warnings(record=True) as warned:
                     warnings.simplefilter('always')
                     self.assertEqual({row['image_id'] for row in stream}, {str(i) for i in range(12)} - {'3', '5', '8'})
@@ -228,12 +228,12 @@ class Streaming(unittest.TestCase):
     def test_it_gives_up(self):
         "A file that is not there, at once; a server that is gone, after its tries; a file that is damaged, too"
         waits = []
-        patience = RetryPolicy(3, sleep=waits.append)
+        retry = RetryPolicy(3, sleep=waits.append)
         with serving(self.folder) as (server, url):
-            with self.assertRaises(FileNotFoundError): open_shards([url + 'nothing.parquet'], patience=patience)
+            with self.assertRaises(FileNotFoundError): open_shards([url + 'nothing.parquet'], retry=retry)
             self.assertEqual(waits, [])
             rows = rows_at(url)
-        with self.assertRaisesRegex(OSError, 'After 4 tries in succession the data cannot be read'): next(iter(ShuffledStream(rows, patience=patience)))
+        with self.assertRaisesRegex(OSError, 'After 4 tries in succession the data cannot be read'): next(iter(ShuffledStream(rows, retry=retry)))
         self.assertEqual(len(waits), 3)
         self.assertTrue(0.5 <= waits[0] <= 1 <= waits[1] <= 2 <= waits[2] <= 4)
         with tempfile.TemporaryDirectory() as tmp:
@@ -241,7 +241,7 @@ class Streaming(unittest.TestCase):
             at = whole.index(raw(int(next(iter(ShuffledStream(open_shards(self.folder), dict, None)))['image_id']))['image']) + 200
             (Path(tmp)/'0.parquet').write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:])
             with serving(tmp) as (server, url), self.assertRaisesRegex(OSError, 'CRC checksum verification failed'):
-                list(ShuffledStream(open_shards([url + '0.parquet']), patience=RetryPolicy(sleep=waits.append)))
+                list(ShuffledStream(open_shards([url + '0.parquet']), retry=RetryPolicy(sleep=waits.append)))
 
     def test_a_killed_conversion(self):
         "No half folder looks whole, and the second attempt ends with the files of one that was not killed"

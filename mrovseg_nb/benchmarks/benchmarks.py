@@ -18,7 +18,7 @@ from pyarrow.dataset import ParquetFragmentScanOptions
 from ..data.rows import LazyRows, decoded_row, read_lazily, image_name, without_decoding
 from .decoding import raw_row
 from ..basics.images import to_png_bytes
-from .label_tables import LABELS
+from .label_tables import LABEL_COUNTS
 from ..data.labels import ignore_label
 from .layouts import LAYOUTS, Layout, PartialData, find_layout, file_pairs
 from ..data.shards import MANIFEST, read_manifest
@@ -49,7 +49,7 @@ class Benchmark:
     hub:Hub|None = None
 
     @property
-    def labels(self) -> int: return LABELS.get(self.name, len(CLASSES))    # K
+    def labels(self) -> int: return LABEL_COUNTS.get(self.name, len(CLASSES))    # K
     @property
     def ignore(self) -> int: return ignore_label(self.labels)
     @property

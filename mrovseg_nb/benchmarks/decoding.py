@@ -13,13 +13,13 @@ import numpy as np
 from ..basics.images import to_png_bytes
 from .label_tables import (
     ade_full_labels, ADE_PANOPTIC, ade_panoptic_labels, classes_from_colours, COCO_PANOPTIC, DETAIL_59,
-    DETAIL_60, identity_table, panoptic_labels, TABLES)
+    DETAIL_60, identity_table, panoptic_labels, LABEL_TABLES)
 from ..data.labels import ignore_label, read_pixels, remap_labels
 from ..data.object_masks import paint_objects
 from ..data.rows import image_bytes, read_upright
 
 # %% ../../nbs/06_benchmarks/04_decoding.ipynb #dbc370b8
-CODINGS = ('labels', 'detail', 'ade20k-847', 'coco-panoptic', 'ade20k-panoptic', 'ade20k-panoptic-json', *TABLES)
+CODINGS = ('labels', 'detail', 'ade20k-847', 'coco-panoptic', 'ade20k-panoptic', 'ade20k-panoptic-json', *LABEL_TABLES)
 
 def decode_labels(
     coding:str,     # of CODINGS
@@ -39,7 +39,7 @@ def decode_labels(
     if coding == 'ade20k-panoptic-json': return panoptic_labels(pixels, json.loads(note), ADE_PANOPTIC, 100)
     if coding == 'ade20k-panoptic': return ade_panoptic_labels(pixels, second)
     if coding.startswith('voc') and pixels.ndim == 3: pixels = classes_from_colours(pixels)
-    return remap_labels(pixels, TABLES[coding]), None
+    return remap_labels(pixels, LABEL_TABLES[coding]), None
 
 # %% ../../nbs/06_benchmarks/04_decoding.ipynb #871e570a
 def _nearest(n, m): return np.minimum((np.arange(m)*(1/(m/n))).astype(int), n - 1)    # from n to m pixels, with OpenCV's rounding

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from mrovseg_nb.benchmarks.label_tables import (
-    ADE_PANOPTIC, ADE_STUFF, ADE_THINGS, COCO_PANOPTIC, DETAIL, LABELS, TABLES, VOC_PALETTE, ade_ids,
+    ADE_PANOPTIC, ADE_STUFF, ADE_THINGS, COCO_PANOPTIC, DETAIL, LABEL_COUNTS, LABEL_TABLES, VOC_PALETTE, ade_ids,
     identity_table)
 from ..data.labels import ignore_label
 from .layouts import LAYOUTS, Layout
@@ -111,13 +111,13 @@ def stored_row(
     picks:np.ndarray, # (16,) label of each block
 ) -> tuple[dict, np.ndarray|None]: # labels, instances, note; (H, W) numbers of objects
     "What the label files of one picture hold."
-    k = LABELS[name]
+    k = LABEL_COUNTS[name]
     if coding == 'ade20k-847': return _full_ade(rng, block, picks), None
     if coding == 'detail': return _detail(rng, block, picks, k), None
     if coding == 'coco-panoptic': return _panoptic(rng, block, picks, COCO_PANOPTIC, 80, True)
     if coding == 'ade20k-panoptic-json': return _panoptic(rng, block, picks, ADE_PANOPTIC, 100, False)
     if coding == 'ade20k-panoptic': return _ade_panoptic(rng, block, picks)
-    return dict(labels=stored_as(rng, identity_table(k, ignore_label(k)) if coding == 'labels' else TABLES[coding], block, picks)), None
+    return dict(labels=stored_as(rng, identity_table(k, ignore_label(k)) if coding == 'labels' else LABEL_TABLES[coding], block, picks)), None
 
 # %% ../../nbs/06_benchmarks/05_miniatures.ipynb #e8b9d286
 STEMS = {'coco': ('000000000139', '000000000285', '000000000632'), 'ade20k': ('ADE_{}_00000001', 'ADE_{}_00000002', 'ADE_{}_00000003'),
@@ -142,9 +142,9 @@ def _json(path, layout, split, rows):
 # %% ../../nbs/06_benchmarks/05_miniatures.ipynb #9738a61a
 def write_row(home:Path, layout:Layout, split:str, stem:str, row:dict, pixels, palette:bool, turn:int) -> None:
     "The files of one picture."
-    save(home/layout.at(layout.images, split, stem), pixels, turn=turn)
-    if layout.labels: save(home/layout.at(layout.labels, split, stem), row['labels'], palette)
-    if layout.instances: save(home/layout.at(layout.instances, split, stem), row['instances'])
+    save(home/layout.fill(layout.images, split, stem), pixels, turn=turn)
+    if layout.labels: save(home/layout.fill(layout.labels, split, stem), row['labels'], palette)
+    if layout.instances: save(home/layout.fill(layout.instances, split, stem), row['instances'])
     if 'JPEGImages' in layout.images: save(home/'JPEGImages/2011_000001.jpg', pixels)
 
 def seen(labels:np.ndarray, turn:int) -> np.ndarray:
@@ -166,17 +166,17 @@ def write_miniature(
     truth, rows = [], []
     for i, stem in enumerate(STEMS[name.split('-')[0]]):
         stem = SCENES[i]*(layout.depth == 2) + stem.format(split)
-        block, picks = blocks(rng, (1024, 1536) if layout.coding == 'ade20k-847' and i == 1 else (24 + i, 32 + 3*i), LABELS[name])
+        block, picks = blocks(rng, (1024, 1536) if layout.coding == 'ade20k-847' and i == 1 else (24 + i, 32 + 3*i), LABEL_COUNTS[name])
         if layout.coding == 'coco-object' or name == 'context-60' and layout.coding == 'detail': picks = np.where(picks == 255, 0, picks)
         row, number = stored_row(rng, name, layout.coding, block, picks)
-        labels = picks[block].astype(np.uint16 if ignore_label(LABELS[name]) > 255 else np.uint8)
+        labels = picks[block].astype(np.uint16 if ignore_label(LABEL_COUNTS[name]) > 255 else np.uint8)
         pixels, turn = colours(rng, labels), 6 if layout.coding == 'ade20k-150' and i == 1 else 1
         write_row(home, layout, split, stem, row, pixels[..., 0] if name.startswith('coco') and i == 2 else pixels, palette, turn)
         rows.append(row | dict(stem=stem, size=labels.shape))
         truth.append(dict(image_id=stem.rpartition('/')[2], labels=seen(labels, turn),
                           instances=None if number is None else number.astype(np.uint16)))
-    if layout.notes: _json(home/layout.at(layout.notes, split), layout, split, rows)
+    if layout.notes: _json(home/layout.fill(layout.notes, split), layout, split, rows)
     if '/' in layout.stems or '.' in layout.stems:
-        (home/layout.at(layout.stems, split)).parent.mkdir(parents=True, exist_ok=True)
-        (home/layout.at(layout.stems, split)).write_text(''.join(f'{r["stem"]}\n' for r in rows))
+        (home/layout.fill(layout.stems, split)).parent.mkdir(parents=True, exist_ok=True)
+        (home/layout.fill(layout.stems, split)).write_text(''.join(f'{r["stem"]}\n' for r in rows))
     return truth

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .protocols import Protocol, resize
 from ..data.vocabulary import Vocabulary
 from .layers import up
-from .text_embeddings import Text
+from .text_embeddings import TextVectors
 
 # %% ../../nbs/03_clip/08_interface.ipynb #d385c73f
 def fit(
@@ -35,7 +35,7 @@ class OpenVocabularyModel(nn.Module):
     def scores(
         self,
         images:Tensor,    # (B, 3, H, W) in [0, 1], sides multiples of the patch
-        text:Tensor|Text, # (K, E) unit vectors, or a Text
+        text:Tensor|TextVectors, # (K, E) unit vectors, or T vectors of K classes
     ) -> Tensor:          # (B, K, h, w), at the method's own resolution
         "The score of every class at every place."
         raise NotImplementedError
@@ -45,7 +45,7 @@ class OpenVocabularyModel(nn.Module):
     ) -> Tensor:       # (K, H, W) >= 0
         "What scores become once they have the picture's size. It must keep the order of the classes at a pixel."
         return scores
-    def text(self, vocabulary:Vocabulary) -> Tensor|Text: # (K, E), or more vectors and how they are reduced
+    def text(self, vocabulary:Vocabulary) -> Tensor|TextVectors: # (K, E), or more vectors and how they are reduced
         "What stands for each class."
         return self.clip.class_embeddings(vocabulary, self.template)
 

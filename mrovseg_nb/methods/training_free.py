@@ -12,7 +12,7 @@ from torch import Tensor
 from ..clip.clip import ViTCLIP
 from ..clip.dense_features import value_features
 from ..clip.interface import OpenVocabularyModel
-from ..clip.text_embeddings import per_class, Text, vectors
+from ..clip.text_embeddings import all_vectors, class_logits, TextVectors
 from ..mrovseg.views import encode_views
 
 # %% ../../nbs/05_methods/01_training_free.ipynb #141262bb
@@ -27,8 +27,8 @@ class DenseCLIP(OpenVocabularyModel):
         super().__init__()
         if not hasattr(clip, 'blocks'): raise ValueError(f'Dense CLIP needs the blocks of a ViT, which {clip.name!r} does not have')
         self.clip, self.crop, self.p, self.template = clip, crop, p, template
-    def scores(self, images:Tensor, text:Tensor|Text) -> Tensor: # (B, K, h, w) logits, one for each patch
+    def scores(self, images:Tensor, text:Tensor|TextVectors) -> Tensor: # (B, K, h, w) logits, one for each patch
         features = value_features(self.clip, encode_views(self.clip, images, self.p, self.crop // self.clip.patch).hr[-2])
-        similar = torch.einsum('tc,bchw->bhwt', vectors(text), features)
-        return self.clip.model.logit_scale.exp() * per_class(similar, text).movedim(-1, 1)
+        similar = torch.einsum('tc,bchw->bhwt', all_vectors(text), features)
+        return self.clip.model.logit_scale.exp() * class_logits(similar, text).movedim(-1, 1)
     def probabilities(self, scores:Tensor) -> Tensor: return scores.softmax(0)           # (K, H, W)

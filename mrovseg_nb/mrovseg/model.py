@@ -17,7 +17,7 @@ from ..clip.clip import load_clip
 from ..clip.interface import OpenVocabularyModel
 from ..clip.outputs import merge_panoptic, Output, semantic_scores
 from ..clip.protocols import Protocol
-from ..clip.text_embeddings import per_class, Text, vectors
+from ..clip.text_embeddings import all_vectors, class_logits, TextVectors
 from ..data.vocabulary import Vocabulary
 from .adapter import MultiResAdapter
 from .mask_decoding import decode_masks, HierarchicalMaskDecoder, MaskDecoder
@@ -116,7 +116,7 @@ def classify(self:MROVSeg,
     H:Tensor,         # (B, D, H, W) visual tokens of the adapter
     masks:Tensor,     # (B, N, h, w) mask logits
     views:Views,      # what CLIP saw
-    text:Tensor|Text, # (K, E) unit vectors, or a Text
+    text:Tensor|TextVectors, # (K, E) unit vectors, or T vectors of K classes
 ) -> Tensor:          # (B, N, K + 1) logits; the last is "no object"
     "Name each query: its [CLS] token, or what lies under its mask, against the text (paper 3.4)."
     c, low = self.config, views.lr[0].shape[-2:]
@@ -126,16 +126,16 @@ def classify(self:MROVSeg,
         X = self.attention(self.clip, views.cls[c.cls_layer], views.lr[layers], views.hr[layers] if views.sliced else None,
                            *self.attention_masks(Q_f, H, low))
     X = F.normalize(self.clip.project(X).float(), dim=-1)                                # (B, N, E)
-    T = self.text_conditioning(vectors(text), H, low) if c.text_conditioning else vectors(text).expand(len(X), -1, -1)
+    T = self.text_conditioning(all_vectors(text), H, low) if c.text_conditioning else all_vectors(text).expand(len(X), -1, -1)
     T = torch.cat([T, F.normalize(self.background, dim=0).expand(len(X), 1, -1)], 1)     # (B, T + 1, E)
     logits = self.clip.model.logit_scale.exp() * X @ T.mT                                # (B, N, T + 1)
-    return torch.cat([per_class(logits[..., :-1], text), logits[..., -1:]], -1) if isinstance(text, Text) else logits
+    return torch.cat([class_logits(logits[..., :-1], text), logits[..., -1:]], -1) if isinstance(text, TextVectors) else logits
 
 # %% ../../nbs/04_mrovseg/08_model.ipynb #a9a6f1f8
 @patch
 def forward(self:MROVSeg,
     images:Tensor,    # (B, 3, H*P, W*P) in [0, 1]
-    text:Tensor|Text, # (K, E) unit vectors, or a Text
+    text:Tensor|TextVectors, # (K, E) unit vectors, or T vectors of K classes
 ) -> Output:          # masks (B, N, 4H, 4W), classes (B, N, K + 1)
     "Masks and classes of the queries."
     c = self.config
@@ -150,7 +150,7 @@ def forward(self:MROVSeg,
 
 # %% ../../nbs/04_mrovseg/08_model.ipynb #533b02d3
 @patch
-def scores(self:MROVSeg, images:Tensor, text:Tensor|Text) -> Tensor: # (B, K, 4H, 4W), as the masks
+def scores(self:MROVSeg, images:Tensor, text:Tensor|TextVectors) -> Tensor: # (B, K, 4H, 4W), as the masks
     "The score of every class at every place (eq. 9)."
     return semantic_scores(self(images, text))
 
@@ -161,7 +161,7 @@ def panoptic(self:MROVSeg,
     vocabulary:Vocabulary,       # K classes: first the things, then the stuff
     things:int,                  # how many of them are things
     protocol:Protocol|None=None, # the size at which the pictures are seen; None: the model's own
-    least:float=0.2,             # probability below which a query is dropped; a paper's pair is in `outputs.THRESHOLDS`
+    min_score:float=0.2,         # probability below which a query is dropped; a paper's pair is in `outputs.THRESHOLDS`
     overlap:float=0.7,           # share of its own mask that a query must keep
 ) -> list[tuple[np.ndarray, list[dict]]]: # per picture (H, W) int32 segment ids, and the segments
     "Things one by one, stuff as a whole."
@@ -169,5 +169,5 @@ def panoptic(self:MROVSeg,
     for which, batch in self.batches(images, protocol):
         answer = self(batch, text)
         for i, classes, masks in zip(which, answer.classes, answer.masks):
-            out[i] = merge_panoptic(classes, masks, things, least, overlap, images[i].shape[:2])
+            out[i] = merge_panoptic(classes, masks, things, min_score, overlap, images[i].shape[:2])
     return out

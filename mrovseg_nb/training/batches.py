@@ -41,7 +41,7 @@ class TrainingData:
     things: int = 0                 # the first so many classes have a mask for each object, as `instances` numbers them; 0: a mask a class
     window: int = 1                 # rows that are mixed beside the shards, as in `ShuffledStream`
     on_error: str = 'raise'         # or 'skip': what to do about a picture that cannot be decoded
-    patience: RetryPolicy = RetryPolicy() # with a connection
+    retry: RetryPolicy = RetryPolicy() # for reads that fail
     decode: Callable[[dict], dict] = decode_row # an undecoded row -> image, labels, image_id
 
 # %% ../../nbs/07_training/03_batches.ipynb #05654ec1
@@ -69,7 +69,7 @@ def training_data(
 def fingerprint(self:TrainingData) -> str: # 64 hexadecimal digits
     "What must not change before a resume."
     size = self.rows.num_shards if isinstance(self.rows, IterableDataset) else len(self.rows)
-    rows = ShuffledStream(self.rows, dict, seed=None, patience=self.patience) if isinstance(self.rows, IterableDataset) else self.rows
+    rows = ShuffledStream(self.rows, dict, seed=None, retry=self.retry) if isinstance(self.rows, IterableDataset) else self.rows
     first = [row.get('image_id') for row in islice(rows, 2)]
     table = None if self.table is None else self.table.tolist()
     what = [self.classes.synonyms, self.ignore, table, self.things, size, first] + [self.window]*(self.window > 1)
@@ -142,7 +142,7 @@ class Lane:
             if len(rows) < lanes: raise ValueError(f'{lanes} lanes cannot share {len(rows)} pictures: each needs at least one')
             if rows.format['type'] == 'custom': rows, decode = Dataset.from_dict(dict(row=range(len(rows)))), lambda r: data.rows[r['row']]
             rows = rows.shuffle(seed=seed).to_iterable_dataset(lanes)
-        self.rows = ShuffledStream(rows, decode, seed, data.window, lane, lanes, data.on_error, data.patience, deal=False)
+        self.rows = ShuffledStream(rows, decode, seed, data.window, lane, lanes, data.on_error, data.retry, split_by_worker=False)
         self.key, self.taken, self.resumed = (seed, lane), state['taken'] if state else 0, bool(state)
         if state: self.rows.load_state_dict(state['rows'])
     def __iter__(self) -> Iterator[tuple[dict, np.random.Generator]]: # a row, and the random numbers of its augmentation
