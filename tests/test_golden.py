@@ -21,7 +21,7 @@ from mrovseg_nb.data.terrarium import (
     CLASSES, THINGS, caption_text, visible_names, scene, split_scene, terrarium)
 from mrovseg_nb.data.transforms import san_augmentation
 from mrovseg_nb.data.vocabulary import parse_classes
-from mrovseg_nb.study.tables import TABLES, order_agreement, filled_table, read_records
+from mrovseg_nb.study.tables import ABLATIONS, order_agreement, read_records, table_results
 from mrovseg_nb.evaluation.evaluate import evaluate
 from mrovseg_nb.clip.clip import load_clip
 from mrovseg_nb.mrovseg.model import PRESETS, preset
@@ -190,8 +190,8 @@ def settings(): return plain(dict(presets={n: asdict(c) for n, c in PRESETS.item
 def tabulated():
     "Table -> its rows (records, done, mean and error of each metric), and the agreement with the paper"
     out, records = {}, read_records()
-    for number in TABLES:
-        rows = filled_table(number, records=records)
+    for number in ABLATIONS:
+        rows = table_results(number, records=records)
         out[number] = [[r['name'], len(r['records']), r['done'], r['mean'], r['error']]
                        for r in rows] + [order_agreement(rows)]
     return plain(out | dict(keys=sorted(records)))
@@ -267,7 +267,7 @@ class Golden(unittest.TestCase):
         "Every record is found by its row"
         found = tabulated()
         self.close(found, self.golden['tabulated'], 1e-9, 1e-9)
-        used = {r['key'] for number in TABLES for row in filled_table(number) for r in row['records']}
+        used = {r['key'] for number in ABLATIONS for row in table_results(number) for r in row['records']}
         shipped_keys = {json.loads(p.read_text())['key']
                         for p in (shipped('results')/'ablation').glob('*.seed*.json')}
         self.assertEqual(set(found['keys']) - used, set(), 'records that no row uses')

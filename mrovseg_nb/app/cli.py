@@ -86,12 +86,12 @@ def run_train(a:argparse.Namespace):
     if recipe.data == 'terrarium': run_evaluate(argparse.Namespace(model=out, benchmark='terrarium', out=None, classes=False))
 
 def run_ablate(a:argparse.Namespace):
-    from mrovseg_nb.study.tables import TABLES, row_lines
+    from mrovseg_nb.study.tables import ABLATIONS, row_lines
     if a.list: print(*row_lines(a.recipe), sep='\n')
     elif a.all or a.table:
         from mrovseg_nb.study.saved_figures import save_figures
         from mrovseg_nb.study.runs import ablate
-        ablate(a.table or tuple(TABLES), a.recipe, a.jobs)
+        ablate(a.table or tuple(ABLATIONS), a.recipe, a.jobs)
         save_figures()
     else: raise ValueError('Say which: --list, --table 5, or --all')
 
