@@ -73,7 +73,7 @@ class TwoProcesses(unittest.TestCase):
                 self.assertEqual(beside.keys(), alone.keys())
                 for name in alone: np.testing.assert_array_equal(beside[name], alone[name], name)
                 self.assertIn('no pictures', (Path(folder)/f'{rank}.txt').read_text())
-                self.assertEqual((Path(folder)/f'broken{rank}.txt').read_text(), 'terrarium/val/3 cannot be read: it is not a picture')
+                self.assertEqual((Path(folder)/f'broken{rank}.txt').read_text(), 'terrarium/val/3 cannot be read: it is not an image')
         self.assertEqual((one['pictures'], alone['pictures'], len(alone['skipped'])), (12, 10, 2))
         self.assertEqual(one['pixels'].sum(), 12*96*96)
 

@@ -107,7 +107,7 @@ def label_paths(
     return to
 
 def run_segment(a:argparse.Namespace):
-    from mrovseg_nb.basics.pictures import as_bytes
+    from mrovseg_nb.basics.images import to_png_bytes
     from mrovseg_nb.app.segmenter import Segmenter, iterate_images
     from mrovseg_nb.basics.files import write_atomic
     pictures = [Path(p).expanduser() for p in iterate_images(a.image)]
@@ -115,7 +115,7 @@ def run_segment(a:argparse.Namespace):
     found = Segmenter.from_pretrained(a.model).stream(pictures, a.classes, a.background_words or a.background)
     for picture, path, out in zip(pictures, to, found):
         out.save(path)
-        if a.picture: write_atomic(path.with_name(path.stem.removesuffix('_labels') + '_picture.png'), as_bytes(out.to_pil()))
+        if a.picture: write_atomic(path.with_name(path.stem.removesuffix('_labels') + '_picture.png'), to_png_bytes(out.to_pil()))
         print(f'{picture} -> {path}: {out}')
 
 # %% ../../nbs/10_app/08_cli.ipynb #c49fea5b

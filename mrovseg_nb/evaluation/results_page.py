@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..basics.pages import STYLE, VIEW
-from ..basics.pictures import as_bytes, enlarge, join, legend, overlay, palette, present, titled
+from ..basics.images import to_jpeg_bytes, to_png_bytes
+from ..basics.pages import html_page
+from ..basics.pictures import enlarge, join, legend, overlay, palette, present, titled
 from ..basics.files import write_atomic
 from .evaluate import report
 from .metrics import ConfusionMatrix
@@ -59,7 +60,8 @@ def image_files(
     out = {}
     for i, k in enumerate(kept, 1):
         kind = 'png' if max(k.image.shape[:2]) <= 256 else 'jpeg'
-        content, slug = as_bytes(draw_worst(k, names, ignore), kind), re.sub(r'[^\w-]+', '-', k.name).strip('-')[-60:]
+        encode = to_png_bytes if kind == 'png' else to_jpeg_bytes
+        content, slug = encode(draw_worst(k, names, ignore)), re.sub(r'[^\w-]+', '-', k.name).strip('-')[-60:]
         out[f'worst_{i:02}_{slug}_{hashlib.sha1(content).hexdigest()[:8]}.{kind}'] = content
     return out
 
@@ -81,13 +83,12 @@ def results_html(
     pictures:Sequence[str],  # files, one for each
 ) -> str:
     "The page, everything but the pictures in it."
-    head = ['<!doctype html>', '<html lang="en"><meta charset="utf-8">', VIEW,
-            f'<title>{escape(title)}</title>', f'<style>\n{STYLE}\n{WIDE}\n</style>']
     section = '<section><h3>{}. {}, mIoU {:.1f}</h3>\n<img src="{}" alt="picture, truth and prediction"></section>'
     worst = [section.format(i, escape(k.name), 100*k.miou, escape(p)) for i, (k, p) in enumerate(zip(kept, pictures), 1)]
     if worst: worst.insert(0, f'<h2>The {len(kept)} worst pictures</h2>')
-    return '\n'.join([*head, f'<h1>{escape(title)}</h1>', f'<pre>{escape(numbers)}</pre>', *worst,
-                      '<h2>Class by class</h2>', f'<pre>{escape(classes)}</pre>', '</html>\n'])
+    body = [f'<h1>{escape(title)}</h1>', f'<pre>{escape(numbers)}</pre>', *worst,
+            '<h2>Class by class</h2>', f'<pre>{escape(classes)}</pre>']
+    return html_page(title, '\n'.join(body), WIDE)
 
 # %% ../../nbs/08_evaluation/07_results_page.ipynb #59703857
 def save_results(

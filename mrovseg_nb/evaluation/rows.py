@@ -22,9 +22,9 @@ from ..data.labels import open_image
 # %% ../../nbs/08_evaluation/03b_rows.ipynb #2fcd6aa6
 def reason(e:Exception) -> str:
     "What is wrong, in words that are the same each time."
-    if isinstance(e, UnidentifiedImageError): return 'it is not a picture'
+    if isinstance(e, UnidentifiedImageError): return 'it is not an image'
     if isinstance(e, KeyError): return f'it has no {e.args[0]}'
-    return str(e).removeprefix('the picture cannot be read: ') or type(e).__name__
+    return str(e).removeprefix('the image cannot be read: ') or type(e).__name__
 
 def read_row(
     row:dict|Callable,     # `image`, and maps of its pixels; or what gives such a dict when called
