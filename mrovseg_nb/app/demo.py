@@ -32,7 +32,7 @@ from ..evaluation.evaluate import evaluate
 MODELS = {                                                  # name in the table -> a function that loads it
     'MROVSeg': lambda: Segmenter.from_pretrained('mrovseg-terrarium'),
     'trained, p = 0': lambda: Segmenter.from_pretrained('mrovseg-terrarium-p0'),
-    'CLIP, dense': lambda: Segmenter('dense_clip', clip='terrarium', p=0.5, classes=CLASSES)}   # p = 0 is worse
+    'CLIP, dense': lambda: Segmenter('dense_clip', clip='terrarium', p=0.5, classes=CLASSES)}
 COLUMNS = ('base', 'novel', 'unseen', 'stuff', 'all')
 
 # %% ../../nbs/10_app/03_demo.ipynb #e2c6da83
@@ -66,7 +66,7 @@ def scene_panels(
     scene:Scene,
     found:dict[str, np.ndarray],              # name of a model -> (H, W) labels
     side:int=192,                             # of a panel, pixels
-) -> tuple[dict[str, np.ndarray], list]:      # title -> (side, side, 3) uint8; text, colour, pattern of the legend
+) -> tuple[dict[str, np.ndarray], list]:      # title -> (side, side, 3) uint8; lines of the legend
     "The image of a scene, and its label maps in the colours and patterns that the class names say."
     maps = {'truth': scene.labels.astype(int), **found}
     listed = []
@@ -100,22 +100,24 @@ def table_html(rows:dict[str, dict]) -> str:
     return '\n'.join(['<table>', *body, '</table>'])
 
 def scene_html(number:int, panels:dict, entries:list) -> str:
-    "A scene for a page: its panels, and a legend whose swatches are images, because CSS has no such patterns."
+    "A scene for a page: its panels, and a legend whose swatches are small images."
     lines = [f'<section><h3>Scene {number}</h3>']
     for title, panel in panels.items():
         title = escape(title)
-        lines.append(f'<figure><img src="{data_url(panel)}" alt="{title}"><figcaption>{title}</figcaption></figure>')
+        image = f'<img src="{data_url(panel)}" alt="{title}">'
+        lines.append(f'<figure>{image}<figcaption>{title}</figcaption></figure>')
     names = [f'<span class="name"><img src="{data_url(swatch(*look))}" alt="">{escape(name)}</span>'
              for name, *look in entries]
     return '\n'.join([*lines, f"<div>{' '.join(names)}</div></section>"])
 
 # %% ../../nbs/10_app/03_demo.ipynb #969447c3
-ABOUT = '''Three models with one small frozen CLIP, asked for 108 classes by name. <b>base</b> classes had masks in
-training, <b>novel</b> ones were only in CLIP's captions, <b>unseen</b> ones in neither; <b>stuff</b> is the ground.
-<b>p = 0</b> is the same model trained on low resolution alone; <b>CLIP, dense</b> is the CLIP without any training on
-masks. Each class is drawn in the colour and pattern that its name says.'''
+ABOUT = '''Three models with one small frozen CLIP choose among 108 classes. <b>base</b> classes had masks
+in training, <b>novel</b> ones were only in CLIP's captions, <b>unseen</b> ones in neither; <b>stuff</b> is
+the ground. <b>p = 0</b> is the same model trained on low resolution alone; <b>CLIP, dense</b> is the CLIP
+without any training on masks. Each class is drawn in the colour and pattern that its name says.'''
 LEGEND_STYLE = '''.name { display: inline-block; margin-right: 1.2em }
-.name img { display: inline-block; width: .9em; height: .9em; margin-right: .4em; outline: 1px solid var(--line) }'''
+.name img { display: inline-block; width: .9em; height: .9em; margin-right: .4em;
+            outline: 1px solid var(--line) }'''
 
 def demo_html(
     rows:dict[str, dict],      # of the table
@@ -124,7 +126,8 @@ def demo_html(
 ) -> str:
     "The whole page; it loads nothing from elsewhere."
     sections = [scene_html(number, *panels) for number, panels in scenes.items()]
-    body = ['<h1>MROVSeg on Terrarium</h1>', f'<p>{ABOUT}</p>', table_html(rows), *sections, f'<p class="dim">{escape(made)}</p>']
+    body = ['<h1>MROVSeg on Terrarium</h1>', f'<p>{ABOUT}</p>', table_html(rows), *sections,
+            f'<p class="dim">{escape(made)}</p>']
     return html_page('mrovseg demo', '\n'.join(body), LEGEND_STYLE)
 
 # %% ../../nbs/10_app/03_demo.ipynb #7d379976
@@ -146,7 +149,8 @@ def demo(
 ) -> dict[str, dict]:                 # the table: name -> mIoU by tier, percent
     "Segment new scenes with three models; print a table, write index.html and scenes.png."
     if scenes < 1 or seed < 0:
-        raise ValueError(f'A demo has 1 scene or more, from seed 0 or more: not {scenes} scenes from seed {seed}')
+        raise ValueError('A demo has 1 scene or more, from seed 0 or more: '
+                         f'not {scenes} scenes from seed {seed}')
     start, out = time.time(), Path(out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     world = [split_scene('demo', seed + i) for i in range(scenes)]
@@ -159,8 +163,9 @@ def demo(
     for i, scene in enumerate(world[:pictures]):
         shown[seed + i] = scene_panels(scene, {name: labels[i] for name, labels in found.items()})
     which = f'scene {seed}' if scenes == 1 else f'scenes {seed} to {seed + scenes - 1}'
-    made = (f'Made by mrovseg_nb {__version__} with torch {torch.__version__} in {time.time() - start:.0f} seconds: {which} '
-            f'of the split demo, 96 x 96 pixels, which no model was trained on. '
+    seconds = time.time() - start
+    made = (f'Made by mrovseg_nb {__version__} with torch {torch.__version__} in {seconds:.0f} seconds: '
+            f'{which} of the split demo, 96 x 96 pixels, which no model was trained on. '
             f'To make it again: mrovseg demo --scenes {scenes} --seed {seed}')
     write_atomic(out/'scenes.png', to_png_bytes(contact_sheet(list(shown.values()))))
     write_atomic(out/'index.html', demo_html(rows, shown, made).encode())

@@ -18,7 +18,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..basics.files import nearest_name, write_atomic
 from ..basics.images import to_png_bytes
-from ..basics.pictures import downscale, enlarge, hover_figure, join, legend, overlay, palette, present
+from ..basics.pictures import (
+    downscale, enlarge, hover_figure, join, legend, overlay, palette, present)
 from ..data.object_masks import encode_mask
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #2231aa62
@@ -29,12 +30,13 @@ class Segmentation:
     classes:list[str]     # K names
     scores:np.ndarray     # (K, H, W) float32
     labels:np.ndarray     # (H, W) int64, index into classes; -1: background
-    looks:tuple[np.ndarray, Sequence[str]]|None = field(default=None, kw_only=True)    # (K, 3) colours, K patterns
+    looks:tuple[np.ndarray, Sequence[str]]|None = field(default=None, kw_only=True) # colours, patterns
     def mask(self, name:str) -> np.ndarray:    # (H, W) bool
         "Where a class is."
         if name not in self.classes:
             nearest = nearest_name(name, self.classes)
-            raise ValueError(f'{name!r} is not among the {len(self.classes)} classes, the nearest is {nearest!r}')
+            n = len(self.classes)
+            raise ValueError(f'{name!r} is not among the {n} classes, the nearest is {nearest!r}')
         return self.labels == self.classes.index(name)
     @property
     def areas(self) -> dict[str, int]:
@@ -65,6 +67,7 @@ def region_looks(
 def to_pil(
     self:Segmentation,
     side:int=10_000,         # of the longer side, pixels: larger images are made smaller
+    beside:bool=False,       # the image itself on the left
 ) -> Image.Image:
     "The image with coloured masks and a legend; small images are enlarged."
     regions, names = self.regions
@@ -74,11 +77,12 @@ def to_pil(
     entries = [(f'{names[k]} {n/regions.size:.0%}', colours[k], patterns[k]) for k, n in present(regions)]
     rest = (regions < 0).mean()
     if rest: entries.append((f'background {rest:.0%}', (226, 226, 226) if pale else (255, 255, 255)))
-    return join([overlay(enlarge(image), enlarge(regions), colours, 0.5, patterns, pale), legend(entries)])
+    drawn = overlay(enlarge(image), enlarge(regions), colours, 0.5, patterns, pale)
+    return join([*([enlarge(image)] if beside else []), drawn, legend(entries)])
 
 @patch
 def _repr_mimebundle_(self:Segmentation, include=None, exclude=None):
-    return {'text/plain': repr(self), 'image/png': to_png_bytes(self.to_pil(512)),
+    return {'text/plain': repr(self), 'image/png': to_png_bytes(self.to_pil(512, beside=True)),
             'application/vnd.plotly.v1+json': hover_figure(self.image, *self.regions, *self.region_looks())}
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #d81c760d
@@ -87,10 +91,11 @@ def save(
     self:Segmentation,
     path:str|Path,         # of a PNG; missing folders are made
 ) -> None:
-    "Labels and class names as one PNG: background is the largest number, 255 or, with more than 255 classes, 65535."
-    if Path(path).suffix.lower() != '.png': raise ValueError(f'Labels are saved as PNG, so {str(path)!r} should end in .png')
+    "Labels and class names as one PNG: background is 255 or, with more than 255 classes, 65535."
+    if Path(path).suffix.lower() != '.png':
+        raise ValueError(f'Labels are saved as PNG, so {str(path)!r} should end in .png')
     small, note = len(self.classes) <= 255, PngInfo()
-    labels = Image.fromarray(self.labels.astype(np.uint8 if small else np.uint16))         # -1 wraps to 255 or 65535
+    labels = Image.fromarray(self.labels.astype(np.uint8 if small else np.uint16))   # -1 becomes 255 or 65535
     if small: labels.putpalette([*palette(255).ravel().tolist(), 0, 0, 0])
     note.add_itxt('classes', json.dumps(self.classes, ensure_ascii=False))
     write_atomic(path, lambda file: labels.save(file, 'PNG', pnginfo=note))
@@ -100,7 +105,8 @@ def read_labels(
 ) -> tuple[np.ndarray, list[str]]:            # (H, W) int64 labels, -1: background; K names
     "What `Segmentation.save` wrote."
     with Image.open(path) as png:
-        if 'classes' not in png.info: raise ValueError(f'{path} has no class names in it, so it is not a saved segmentation')
+        if 'classes' not in png.info:
+            raise ValueError(f'{path} has no class names in it, so it is not a saved segmentation')
         labels, classes = np.array(png).astype(np.int64), json.loads(png.info['classes'])
     return np.where(labels == (255 if len(classes) <= 255 else 65535), -1, labels), classes
 
@@ -114,8 +120,8 @@ def to_coco(self:Segmentation) -> list[dict]:
         ys, xs = np.flatnonzero(mask.any(1)).tolist(), np.flatnonzero(mask.any(0)).tolist()
         box = [xs[0], ys[0], xs[-1] - xs[0] + 1, ys[-1] - ys[0] + 1]
         score = round(float(self.scores[category][mask].mean()), 4)
-        return dict(category_id=category + 1, category_name=names[region], segmentation=encode_mask(mask), area=area,
-                    iscrowd=0, bbox=box, score=score)
+        return dict(category_id=category + 1, category_name=names[region], segmentation=encode_mask(mask),
+                    area=area, iscrowd=0, bbox=box, score=score)
     return [annotation(region, area) for region, area in present(regions)]
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #6496b61c

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 # %% ../../nbs/01_basics/02_images.ipynb #fd6815e5
 def to_png_bytes(
-    image:np.ndarray|Image.Image,    # (H, W, 3) or (H, W, 4) uint8; or labels and masks (H, W): uint8, uint16 or bool
+    image:np.ndarray|Image.Image,    # (H, W, 3 or 4) uint8; labels and masks (H, W): uint8, uint16 or bool
 ) -> bytes:                          # a PNG file
     "The image or label map as a PNG file, without loss."
     out = io.BytesIO()
@@ -70,7 +70,8 @@ def _from_pil(im):
     im = ImageOps.exif_transpose(im)
     if im.mode == 'I': return _from_array(np.asarray(im)/65535)      # 16 bits in a wider type
     if im.mode[0] in 'IF': return _from_array(np.asarray(im))
-    if im.has_transparency_data: im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im.convert('RGBA'))
+    if im.has_transparency_data:
+        im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im.convert('RGBA'))
     return np.array(im.convert('RGB'))
 
 # %% ../../nbs/01_basics/02_images.ipynb #d04cb8e5
@@ -83,7 +84,7 @@ def why_unreadable(e):
     return str(e) or type(e).__name__
 
 def read_image(
-    source:str|Path|Image.Image|np.ndarray,   # a file, a Pillow image, or an array (numpy, torch on the CPU), channels last
+    source:str|Path|Image.Image|np.ndarray,   # a file, a Pillow image, or an array, channels last
 ) -> np.ndarray:                              # (H, W, 3) uint8, RGB
     "Any image as 8-bit RGB: upright, on white where it is transparent, with the white of its type at 255."
     is_file = isinstance(source, (str, Path))

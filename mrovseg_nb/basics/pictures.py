@@ -19,11 +19,11 @@ from scipy import ndimage
 from .images import to_jpeg_bytes, to_png_bytes
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #a782c3f5
-SIGHT = np.array([
+SIGHT = np.array([       # common, protanopia, deuteranopia, tritanopia
     np.eye(3),
-    [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],   # protanopia
-    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],    # deuteranopia
-    [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]])  # tritanopia
+    [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]])
 _CONES = np.array([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
                    [0.0883024619, 0.2817188376, 0.6299787005]])
 _LAB = np.array([[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
@@ -56,13 +56,13 @@ def _far_apart(n=255):
 def palette(
     n:int,             # number of classes
 ) -> np.ndarray:       # (n, 3) uint8
-    "One colour for each class, the first ones far apart for every kind of sight; that of class k does not depend on n."
+    "One colour for each class, the first ones far apart for every kind of sight; class k keeps its colour."
     return _far_apart()[np.arange(n) % 255]
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #6d1d0c99
 def enlarge(
     pixels:np.ndarray,    # (H, W, ...)
-    side:int=384,         # wanted length of the longer side; only whole multiples are made, so it is met roughly
+    side:int=384,         # wanted length of the longer side, met roughly: only whole multiples are made
 ) -> np.ndarray:          # (H*n, W*n, ...)
     "Every pixel as a block of n x n; an image that is large enough stays as it is."
     n = max(1, round(side/max(pixels.shape[:2])))
@@ -95,7 +95,8 @@ def pattern_white(
     cell:int=3,                # side of a cell of the pattern, pixels
 ) -> np.ndarray:               # (H, W) float in [0, 1], with the mean 1/4, or 0 for the plain one
     "The share of white in each pixel of a pattern."
-    if pattern not in FILL_PATTERNS: raise ValueError(f'There is no pattern {pattern!r}: choose from {FILL_PATTERNS}')
+    if pattern not in FILL_PATTERNS:
+        raise ValueError(f'There is no pattern {pattern!r}: choose from {FILL_PATTERNS}')
     y, x = np.indices(size)//cell % 2
     if pattern == 'striped': return 0.5*y
     if pattern == 'checked': return 0.5*(y != x)
@@ -174,7 +175,8 @@ def legend(
     for i, (text, *look) in enumerate(lines):
         y = i*(size + 8)
         out.paste(Image.fromarray(swatch(*look, size=(size, size))), (1, y + 3))
-        if tuple(look[0]) != WHITE_RGB: pen.rectangle((0, y + 2, size + 1, y + size + 3), outline=(90, 90, 90))
+        frame = (0, y + 2, size + 1, y + size + 3)
+        if tuple(look[0]) != WHITE_RGB: pen.rectangle(frame, outline=(90, 90, 90))
         text, font, _ = _text(text, size)
         pen.text((size + 10, y + 2), text, fill='black', font=font)
     return out
@@ -218,7 +220,7 @@ def box_centre(
     if h > mask.shape[0] or w > mask.shape[1]: return None
     inner = np.pad(mask, 1)                                                   # the frame is a border, too
     total = np.pad(inner.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    inside = total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]    # pixels of the mask in each box
+    inside = total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]    # pixels in each box
     if inside.max() < h*w: return None
     depth = ndimage.distance_transform_edt(inner)[h//2:, w//2:][:inside.shape[0], :inside.shape[1]]
     y, x = np.unravel_index(np.where(inside == h*w, depth, -1).argmax(), inside.shape)
@@ -298,8 +300,8 @@ def _filled_shape(mask, name, colour, pattern=''):
         y += [*line[:, 1].tolist(), line[0, 1].item(), None]
     rgb = '{},{},{}'.format(*map(int, colour))
     fill = f'rgba({rgb},0.5)'
-    trace = dict(type='scatter', mode='lines', x=x, y=y, name=name, text=name, hoveron='fills', hoverinfo='text',
-                 fill='toself', line=dict(width=1.5, color=f'rgb({rgb})'), fillcolor=fill)
+    trace = dict(type='scatter', mode='lines', x=x, y=y, name=name, text=name, hoveron='fills',
+                 hoverinfo='text', fill='toself', line=dict(width=1.5, color=f'rgb({rgb})'), fillcolor=fill)
     if pattern:
         shape = _PLOTLY_PATTERNS[pattern]
         trace['fillpattern'] = dict(shape=shape, fgcolor='rgba(255,255,255,0.8)', bgcolor=fill, size=7)
@@ -313,7 +315,7 @@ def hover_figure(
     colours:np.ndarray,                  # (K, 3) of the labels
     patterns:Sequence[str]|None=None,    # of the labels, each of FILL_PATTERNS; else all plain
 ) -> dict:                               # the JSON of a plotly figure
-    "The image with one shape for each class in it: the mouse over it shows its name, its entry in the legend hides it."
+    "The image with one shape for each class: the mouse shows its name, its entry in the legend hides it."
     large = max(image.shape[:2]) > 512
     under = Image.fromarray(image if large else enlarge(image))
     under.thumbnail((640, 640))
@@ -321,15 +323,16 @@ def hover_figure(
     h, w = small.shape
     scale = 480/max(h, w)
     axis = dict(visible=False, constrain='domain')
-    box = dict(source=data_url(under, 'jpeg' if large else 'png'), xref='x', yref='y', x=0, y=0, sizex=w, sizey=h,
-               sizing='stretch', layer='below')
+    box = dict(source=data_url(under, 'jpeg' if large else 'png'), xref='x', yref='y', x=0, y=0,
+               sizex=w, sizey=h, sizing='stretch', layer='below')
     patterns = patterns or ['']*len(names)
     return dict(
         data=[_filled_shape(small == k, names[k], colours[k], patterns[k]) for k, _ in present(small)],
-        layout=dict(images=[box], xaxis=dict(axis, range=[0, w]), yaxis=dict(axis, range=[h, 0], scaleanchor='x'),
-                    width=max(120, w*scale) + 220, height=max(120, h*scale) + 40, margin=dict(l=10, r=10, t=30, b=10),
-                    plot_bgcolor='white', paper_bgcolor='white', font=dict(color='black'), showlegend=True,
-                    hovermode='closest'))
+        layout=dict(
+            images=[box], xaxis=dict(axis, range=[0, w]), yaxis=dict(axis, range=[h, 0], scaleanchor='x'),
+            width=max(120, w*scale) + 220, height=max(120, h*scale) + 40, margin=dict(l=10, r=10, t=30, b=10),
+            plot_bgcolor='white', paper_bgcolor='white', font=dict(color='black'), showlegend=True,
+            hovermode='closest'))
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #5e461fd7
 def heat_map(

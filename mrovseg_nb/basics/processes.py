@@ -18,7 +18,8 @@ def is_main_process() -> bool:
 def rank_and_world() -> tuple[int, int]:    # rank, world size; (0, 1) without a process group
     "The rank of this process and the number of processes that exchange tensors with it."
     import torch.distributed as dist        # the command line asks for its rank without waiting for torch
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    if not (dist.is_available() and dist.is_initialized()): return 0, 1
+    return dist.get_rank(), dist.get_world_size()
 
 def sum_over_processes(
     counts:np.ndarray,         # int64; becomes the sum, in every process

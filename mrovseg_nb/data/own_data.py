@@ -18,7 +18,7 @@ from datasets import Dataset, IterableDataset
 from .rows import decoded_row, read_lazily, image_name, without_decoding
 from ..basics.images import list_images
 from .labels import read_pixels, remap_labels, lookup_table, ignore_label
-from ..basics.files import json_items
+from .json_items import json_items
 from .object_masks import decode_mask
 from .vocabulary import Vocabulary, parse_classes
 

@@ -16,7 +16,7 @@ import numpy as np, plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..basics.figures import (
-    BELOW, BLUE, CLEAR, dressed, FAINT, GREEN, INK, OKABE_ITO, ORANGE, PURPLE, RED, SKY)
+    BELOW, BLUE, CLEAR, FAINT, GREEN, INK, OKABE_ITO, ORANGE, PURPLE, RED, SKY, style_figure)
 from ..basics.pictures import palette
 from ..data.terrarium import CLASSES, TIERS
 from ..mrovseg.model import preset
@@ -141,7 +141,7 @@ def plot_table(
     downwards = dict(range=[len(rows) - 0.45, -0.5], visible=False, fixedrange=True)
     look = dict(xaxis=dict(title='%', rangemode='tozero'), yaxis=downwards, margin=dict(l=10, t=80, b=80), legend=BELOW, barmode='overlay')
     height = 150 + (36 + 10*len(metrics))*len(rows)
-    return dressed(go.Figure(panel(rows, metrics)), heading(str(name)), verdict(rows, metrics[0]), height, **look)
+    return style_figure(go.Figure(panel(rows, metrics)), heading(str(name)), verdict(rows, metrics[0]), height, **look)
 
 # %% ../../nbs/09_study/07_plots.ipynb #aaf38672
 def titled(name:str, rows:list[dict], metric:str) -> str:
@@ -173,7 +173,7 @@ def plot_tables(
                                          x=fig.get_subplot(i, j).xaxis.domain[0])
     fig.update_xaxes(matches='x', rangemode='tozero')
     title = f'{NAMES[metric]} in percent, beside the order of the paper'
-    return dressed(fig, title, '', height, legend=BELOW, barmode='overlay', margin=dict(l=10, r=40))
+    return style_figure(fig, title, '', height, legend=BELOW, barmode='overlay', margin=dict(l=10, r=40))
 
 # %% ../../nbs/09_study/07_plots.ipynb #daad27e8
 def every_row(records:dict) -> list[tuple[str, dict]]: # group, row as `filled_row`
@@ -236,7 +236,7 @@ def plot_cost(
         fig.add_trace(named_front([r for _, r in rows], metric, key), 1, j)
         fig.update_xaxes(title=label, col=j)
     subtitle = 'named: what nothing beats at its price, if there is room'
-    return dressed(fig, f'{NAMES[metric]} against cost', subtitle, 460, yaxis_title='%', margin_t=80)
+    return style_figure(fig, f'{NAMES[metric]} against cost', subtitle, 460, yaxis_title='%', margin_t=80)
 
 # %% ../../nbs/09_study/07_plots.ipynb #e0e7be10
 LOSSES = dict(total='loss', classes='loss of names: cross-entropy', masks='loss of masks: binary cross-entropy', dice='loss of masks: dice')
@@ -262,7 +262,7 @@ def plot_curves(
     menu = dict(type='buttons', direction='right', buttons=buttons, x=1, xanchor='right', y=1.02, yanchor='bottom', bgcolor=CLEAR,
                 bordercolor=FAINT, font_color=INK)
     loss = dict(title=LOSSES['total'], type='log', tickvals=[m*10**e for e in (-3, -2, -1, 0, 1) for m in (1, 2, 5)])
-    return dressed(fig, 'Learning curves', '', 460, xaxis_title='step', yaxis=loss, updatemenus=[menu])
+    return style_figure(fig, 'Learning curves', '', 460, xaxis_title='step', yaxis=loss, updatemenus=[menu])
 
 # %% ../../nbs/09_study/07_plots.ipynb #13147415
 def plot_classes(
@@ -279,7 +279,7 @@ def plot_classes(
         fig.add_bar(x=[names[k] for k in mine], y=iou[mine].round(1).tolist(), hovertemplate=text, marker_color=COLOURS[tier],
                     name=f'{tier}: mean {iou[mine].mean():.1f}')
     above = dict(orientation='h', x=1, xanchor='right', y=1, yanchor='bottom')
-    return dressed(fig, 'IoU of every class', '', 420, bargap=0.15, xaxis=dict(tickangle=-90, type='category'),
+    return style_figure(fig, 'IoU of every class', '', 420, bargap=0.15, xaxis=dict(tickangle=-90, type='category'),
                    yaxis=dict(title='IoU, %', range=[0, 100]), legend=above)
 
 # %% ../../nbs/09_study/07_plots.ipynb #2aa080da
@@ -298,7 +298,7 @@ def plot_confusion(
                       colorbar=dict(title='%', thickness=12, outlinewidth=0), hovertemplate='%{y}<br>taken for %{x}: %{z} %<extra></extra>')
     x, y = dict(title='predicted', tickangle=-90), dict(title='truth', autorange='reversed', scaleanchor='x')
     fig = go.Figure(heat).update_layout(xaxis=x, yaxis=y).update_xaxes(constrain='domain').update_yaxes(constrain='domain')
-    return dressed(fig, 'What was taken for what', '', 300 + 5*len(names)).update_xaxes(showgrid=False).update_yaxes(showgrid=False)
+    return style_figure(fig, 'What was taken for what', '', 300 + 5*len(names)).update_xaxes(showgrid=False).update_yaxes(showgrid=False)
 
 # %% ../../nbs/09_study/07_plots.ipynb #12c9ce27
 def line(
@@ -349,7 +349,7 @@ def plot_p(
     spike = dict(showspikes=True, spikemode='across', spikedash='solid', spikecolor=INK, spikethickness=1)
     x = dict(title='p', tickvals=list(rows), range=[-0.07, 1.07]) | spike
     y = dict(title='mIoU, %', domain=[0, 0.72 if images else 1], rangemode='tozero')
-    return dressed(fig, heading(name), verdict(list(rows.values()), 'all'), 560, hovermode='x unified', xaxis=x, yaxis=y, images=images,
+    return style_figure(fig, heading(name), verdict(list(rows.values()), 'all'), 560, hovermode='x unified', xaxis=x, yaxis=y, images=images,
                    legend=dict(x=1.02, y=0, yanchor='bottom'), margin=dict(t=80, r=160))
 
 # %% ../../nbs/09_study/07_plots.ipynb #0f031c26
@@ -370,7 +370,7 @@ def plot_resolutions(
         fig.add_trace(line([s[0]['crop'] for s in sizes], samples, row['name'], colour, marker=dict(symbol=mark, size=9)))
     if fig.data: fig.add_vline(preset('terrarium').crop, line=dict(dash='dot', color=INK, width=1), annotation_text='trained at')
     x, y = dict(title='shorter side, pixels', tickvals=RESOLUTIONS), dict(title=f'{NAMES[tier]}, %', rangemode='tozero')
-    return dressed(fig, 'Fig. 7: resolution', 'scenes of 192 pixels, seen smaller', 440, xaxis=x, yaxis=y, hovermode='x unified', margin_t=80)
+    return style_figure(fig, 'Fig. 7: resolution', 'scenes of 192 pixels, seen smaller', 440, xaxis=x, yaxis=y, hovermode='x unified', margin_t=80)
 
 # %% ../../nbs/09_study/07_plots.ipynb #432cc81f
 def aligned(
@@ -395,7 +395,7 @@ def plot_alignment(
         for k in (0, 1):
             samples = [[v[k] for v in s] for s in layers.values()]
             fig.add_trace(line(layers, samples, label, colour, legendgroup=label, showlegend=k == 0), 1, k + 1)
-    return dressed(fig.update_xaxes(title='layer of CLIP', type='category'), 'The two resolutions', '', 420, margin_t=80)
+    return style_figure(fig.update_xaxes(title='layer of CLIP', type='category'), 'The two resolutions', '', 420, margin_t=80)
 
 # %% ../../nbs/09_study/07_plots.ipynb #004810fa
 SYMBOLS = dict(base='circle', novel='diamond', unseen='cross', stuff='square')
@@ -414,4 +414,4 @@ def plot_embeddings(
             text = dict(text=[CLASSES[c] for c in k], hovertemplate=f'%{{text}} ({tier})<extra></extra>')
             fig.add_scatter(x=x, y=y, mode='markers', marker=look, name=tier, legendgroup=tier, showlegend=j == 1, row=1, col=j, **text)
     bare = dict(showticklabels=False, showgrid=False, zeroline=False, showline=True, mirror=True, linecolor=FAINT)
-    return dressed(fig.update_xaxes(bare).update_yaxes(bare), 'Fig. 9: query embeddings', '', 520, legend=BELOW, margin_t=80)
+    return style_figure(fig.update_xaxes(bare).update_yaxes(bare), 'Fig. 9: query embeddings', '', 520, legend=BELOW, margin_t=80)
