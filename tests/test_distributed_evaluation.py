@@ -13,14 +13,14 @@ from mrovseg_nb.data.terrarium import CLASSES, THINGS, TIERS, terrarium
 from mrovseg_nb.data.vocabulary import parse_classes
 from mrovseg_nb.evaluation.evaluate import count, evaluate
 from mrovseg_nb.evaluation.worst_images import WorstImages
+from mrovseg_nb.methods.registry import create_model
 from mrovseg_nb.methods.training_free import DenseCLIP
-from mrovseg_nb.clip.clip import load_clip
 
 
 def ask(how, rows, **more):
     "Dense CLIP on some rows, five at a time"
     torch.set_num_threads(1)
-    model = DenseCLIP(load_clip('terrarium', 'terrarium'), 96, 0.5, 'terrarium')
+    model = create_model('dense_clip-terrarium', p=0.5)
     return how(model, rows, parse_classes(CLASSES), batch=5, also=('boundary', 'sizes', 'oracles'), things=len(THINGS), **more)
 
 def counts(rows, **more): return {name: tally.counts for name, tally in ask(count, rows, **more).items()}

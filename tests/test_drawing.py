@@ -37,12 +37,12 @@ def shapes_of_a_small_model():
     "name -> shape of every tensor in `network.SHAPES`, and the value of every symbol."
     import torch
     from mrovseg_nb.clip.layers import up
-    from mrovseg_nb.mrovseg.model import preset
+    from mrovseg_nb.mrovseg.model import MROVSeg, preset
     from mrovseg_nb.clip.outputs import semantic_scores
     from mrovseg_nb.clip.windows import plan_windows, slice_image
     from mrovseg_nb.mrovseg.views import encode_views
     from mrovseg_nb.mrovseg.slicing import low_resolution_scale, slice_tokens
-    model = replace(preset('terrarium'), pretrained=None, width=96, pixel_dim=40, queries=7).build().eval()
+    model = MROVSeg(replace(preset('terrarium'), pretrained=None, width=96, pixel_dim=40, queries=7)).eval()
     clip, config, adapter = model.clip, model.config, model.adapter
     decoder, masks = model.decoder, model.attention_masks
     made = {}
@@ -81,7 +81,7 @@ class Shapes(unittest.TestCase):
 
     def test_sizes_are_those_of_the_preset(self):
         from mrovseg_nb.clip.clip import clip_config
-        from mrovseg_nb.mrovseg.model import preset
+        from mrovseg_nb.mrovseg.model import MROVSeg, preset
         from mrovseg_nb.clip.windows import plan_windows
         config = preset('vit-b-16')
         clip = clip_config(config.clip)

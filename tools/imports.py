@@ -39,7 +39,8 @@ def imports(lib):
         for n in ast.walk(tree):
             for name in imported(n, package):
                 other = room(name)
-                if name.split('.')[0] != lib.name or other.startswith('__'): continue   # not ours
+                if name.split('.')[0] != lib.name: continue                               # not ours
+                if not other or other.startswith('__'): continue                          # the package itself
                 if other not in ROOMS: yield f'{p}, line {n.lineno}: {name} is in none of the rooms'
                 elif own in ROOMS and ROOMS.index(own) < ROOMS.index(other):
                     yield f'{p}, line {n.lineno}: {own} imports {name}, and {other} is further down'

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from .rows import LazyRows, image_bytes, read_upright
+from .rows import image_bytes, LabelledData, LazyRows, read_upright
 from ..basics.images import to_png_bytes
 from ..basics.files import write_atomic
 from .labels import read_integer_map
@@ -32,7 +32,7 @@ def encode_row(
     image = dict(bytes=image_bytes(cell), path=cell['path'] if isinstance(cell, dict) else str(row['image_id']))
     try:
         maps = {k: read_integer_map(row[k]) for k in ('labels', 'instances') if row.get(k) is not None}
-        height, width = read_upright(image, *maps.values(), name='its image')[0].shape[:2]
+        height, width = read_upright(image, *maps.values())[0].shape[:2]
     except ValueError as e: raise ValueError(f'{row["image_id"]} cannot be converted: {e}') from e
     stored = {k: dict(bytes=to_png_bytes(m), path=None) for k, m in maps.items()}
     return dict(image=image, **stored, image_id=str(row['image_id']), height=height, width=width)
@@ -49,12 +49,13 @@ class SpooledRows(Sequence):
         return pickle.loads(self.file.read(self.places[i + 1] - self.places[i]))
 
 def indexable_rows(
-    rows:Sequence[dict]|Iterable[dict],
+    data:LabelledData,
     folder:Path|None=None, # where a temporary file may be
 ) -> Sequence[dict]:       # as `encode_row`
-    "Rows to be asked for by number."
-    if hasattr(rows, '__getitem__') and hasattr(rows, '__len__'): return LazyRows(encode_row, rows)
-    return SpooledRows(map(encode_row, rows), folder)
+    "Encoded rows to be asked for by number."
+    def encoded(row): return encode_row(data.unpack(row))
+    if hasattr(data.rows, '__getitem__') and hasattr(data.rows, '__len__'): return LazyRows(encoded, data.rows)
+    return SpooledRows(map(encoded, data.rows), folder)
 
 # %% ../../nbs/02_data/11_conversion.ipynb #81e15f42
 def parquet_schema(columns:Iterable[str]) -> pa.Schema:
@@ -108,23 +109,22 @@ def finished_files(
 
 # %% ../../nbs/02_data/11_conversion.ipynb #6219ce5c
 def convert(
-    rows:Sequence[dict]|Iterable[dict], # as for `encode_row`; best with [i] and a length, as `LazyRows`
-    out:str|Path,                       # the folder that will hold one folder a split
-    name:str,                           # of the data set
-    split:str,
-    classes:Sequence[str]=(),           # names of the labels
-    ignore:int=255,                     # the label that is not counted
-    seed:int=0,                         # of the order
-    group:int=32,                       # rows a group
-    size:int=300_000_000,               # bytes a file, about
-    progress:bool=True,                 # show a bar
-    **about,                            # what else the manifest shall say: things=80, licence='...'
-) -> Path:                              # the finished folder
-    "Write labelled pictures as mixed Parquet files."
+    data:LabelledData,    # best with rows that can be asked for by number
+    out:str|Path,         # the folder that will hold one folder a split
+    name:str='',          # of the data set; '': that of the data
+    split:str='',         # '': that of the data, else train
+    seed:int=0,           # of the order
+    group:int=32,         # rows a group
+    size:int=300_000_000, # bytes a file, about
+    progress:bool=True,   # show a bar
+    **about,              # what else the manifest shall say: licence='...'
+) -> Path:                # the finished folder
+    "Write labelled images as mixed Parquet files."
+    name, split = name or data.name, split or data.split or 'train'
     (folder := Path(out).expanduser()/split).mkdir(parents=True, exist_ok=True)
-    items = indexable_rows(rows, folder)
-    plan = dict(format=1, benchmark=name, split=split, rows=len(items), classes=list(classes), ignore=ignore)
-    plan = json.loads(json.dumps(plan | dict(seed=seed, row_group=group, file_bytes=size, **about)))
+    items = indexable_rows(data, folder)
+    plan = dict(format=1, benchmark=name, split=split, rows=len(items), classes=list(data.names), ignore=data.ignore)
+    plan = json.loads(json.dumps(plan | dict(seed=seed, row_group=group, file_bytes=size, things=data.things, **about)))
     if not len(items): raise ValueError(f'There is nothing to convert: {name} has no rows for the split {split!r}')
     files = finished_files(folder, plan)
     done = sum(f['rows'] for f in files)

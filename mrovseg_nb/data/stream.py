@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from torch.utils import data as torch_data
 
 from .retries import datasets_retries_off, RetryPolicy
-from .rows import decode_row, row_name, without_decoding
+from .rows import read_row, row_name, UnreadableRow, without_decoding
 
 # %% ../../nbs/02_data/09_stream.ipynb #5dcc5446
 logging.getLogger('datasets.iterable_dataset').addFilter(lambda record: 'without the buffer content' not in str(record.msg))
@@ -51,7 +51,7 @@ class ShuffledStream(torch_data.IterableDataset):
     epoch unless `set_epoch` is called before. `set_epoch` reaches both."""
     def __init__(self,
         rows:IterableDataset,                         # undecoded or not; best one shard a row group, as `open_shards` gives
-        decode:Callable[[dict], dict]=decode_row,        # an undecoded row -> what is wanted
+        decode:Callable[[dict], dict]=read_row,        # an undecoded row -> what is wanted
         seed:int|None=0,                              # of the order; None: as stored, in every epoch
         window:int=64,                                # rows that are mixed; 1: only shards are
         rank:int=0,                                   # of this process,
@@ -117,7 +117,7 @@ def unpacked(self:ShuffledStream, row:dict) -> dict|None: # None: skipped
     "Decode a row, or say which one cannot be."
     try: return self.decode(row)
     except Exception as e:
-        why = f'{row_name(row)}: {str(e) or type(e).__name__}'
+        why = str(e) if isinstance(e, UnreadableRow) else f'{row_name(row)}: {str(e) or type(e).__name__}'
         if self.on_error == 'raise': raise ValueError(f"A row cannot be decoded, {why}. (on_error='skip' goes on without it.)") from e
         if why not in self.skipped: self.skipped.append(why)
         warnings.warn(f'Skipped {why}')

@@ -55,14 +55,14 @@ class WorstImages(ImageObserver):
     ):
         if n < 1: raise ValueError(f'Of the worst pictures {n} cannot be kept')
         self.n, self.ignore, self.side, self.heap = n, ignore, side, []
-    def see(self, name, image, truth, pred):
+    def observe(self, name, image, truth, pred):
         miou = image_miou(pred, truth, self.ignore)
         if miou is None or len(self.heap) == self.n and (miou, name) >= (self.heap[0].of.miou, self.heap[0].of.name): return
         self.keep(WorstImage(miou, name, *downscale(image, truth, pred, side=self.side)))
     def keep(self, kept:WorstImage):
         (heapq.heappush if len(self.heap) < self.n else heapq.heappushpop)(self.heap, ReversedOrder(kept))
-    def end(self):
+    def finish(self):
         mine, self.heap = [u.of for u in self.heap], []
         for kept in sorted(gather_lists(mine))[:self.n]: self.keep(kept)
     @property
-    def kept(self) -> list[WorstImage]: return sorted(u.of for u in self.heap)    # worst first
+    def images(self) -> list[WorstImage]: return sorted(u.of for u in self.heap)    # worst first

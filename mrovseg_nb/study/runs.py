@@ -31,8 +31,8 @@ from .embeddings import query_embeddings, separation
 from ..evaluation.evaluate import evaluate
 from ..evaluation.reports import plain
 from ..evaluation.speed import cost, forward_seconds
-from ..mrovseg.model import MROVSeg
-from ..methods.registry import config_from_json
+from ..mrovseg.model import MROVSeg, MROVSegConfig
+from ..clip.model_files import config_from_json
 from ..training.recipes import recipe as recipe_of
 from ..training.trainer import train
 
@@ -125,7 +125,7 @@ def slug(changes:dict) -> str:
 def time_model(path:Path) -> None: # of a record
     "Time a recorded row with nothing beside it."
     r = json.loads(path.read_text())
-    model = config_from_json(r['config']).build().eval()
+    model = MROVSeg(config_from_json(r['config'], MROVSegConfig)).eval()
     r['cost'] |= dict(seconds=forward_seconds(model, (model.crop, model.crop), len(CLASSES), 15), threads=torch.get_num_threads(), alone=True)
     write_atomic(path, json.dumps(r, indent=1).encode())
 

@@ -21,7 +21,7 @@ from scipy.stats import kendalltau
 
 from ..basics.files import shipped
 from ..mrovseg.model import MROVSegConfig, preset
-from ..methods.registry import config_from_json
+from ..clip.model_files import config_from_json
 from ..training.checkpoints import file_digest
 from ..training.recipes import Recipe, recipe as recipe_of
 
@@ -146,7 +146,7 @@ def read_records() -> dict[str, dict]: # key -> record
     found = {}
     for path in sorted({*(shipped('results')/'ablation').glob('*.seed*.json'), *records_folder().glob('*.seed*.json')}):
         r = json.loads(path.read_text())
-        found[key(asdict(config_from_json(r['config'])), fill_defaults(asdict(Recipe()), r['recipe']), r['clip'], r['parts'])] = r
+        found[key(asdict(config_from_json(r['config'], MROVSegConfig)), fill_defaults(asdict(Recipe()), r['recipe']), r['clip'], r['parts'])] = r
     return found
 
 # %% ../../nbs/09_study/01_tables.ipynb #ffe6eaa6

@@ -1,0 +1,71 @@
+"""Two rules of the trainer that a loss curve does not show: the running mean of the weights, and the random points of each part."""
+import unittest
+from dataclasses import replace
+
+import torch
+from datasets import Dataset, Features, Image, Value
+
+from mrovseg_nb.data.terrarium import terrarium
+from mrovseg_nb.mrovseg.model import MROVSeg, preset
+from mrovseg_nb.clip.model_files import trained_parameters
+from mrovseg_nb.training.losses import LossWeights
+from mrovseg_nb.training.recipes import Recipe
+from mrovseg_nb.training.batches import training_data
+from mrovseg_nb.training.trainer import Trainer
+
+CONFIG = replace(preset('terrarium'), blocks=1, queries=6, fusion_layers=(0, 2, 3, 4))
+RECIPE = Recipe(steps=4, batch=2, warmup=0, lanes=1, workers=0, precision='no', loss=LossWeights(points=32))
+
+def trainer(recipe, data=None):
+    "A run in memory whose first weights are always the same"
+    torch.manual_seed(0)
+    return Trainer(MROVSeg(CONFIG), data or training_data('terrarium', 96), recipe)
+
+def one_image():
+    "Training data in which every row is the same scene"
+    row = next(iter(terrarium('train', 1)))
+    features = Features(image=Image(), labels=Image(), image_id=Value('string'))
+    rows = Dataset.from_dict({k: [row[k]]*8 for k in features}, features)
+    return replace(training_data('terrarium', 96), rows=rows)
+
+def totals(**changes):
+    "The loss of each step when nothing is learned (a rate of 0) and all images are the same: only the points differ"
+    t = trainer(replace(RECIPE, lr=0., **changes), one_image())
+    return [now['total'] for now in t.steps(progress=False)]
+
+
+class Rules(unittest.TestCase):
+    def test_running_mean(self):
+        "mean <- ema mean + (1 - ema) weights, after every step; the model that is handed back holds the mean"
+        t = trainer(replace(RECIPE, ema=0.75))
+        expected = {n: p.detach().clone().double() for n, p in trained_parameters(t.model).items()}
+        moved = 0.
+        for _ in t.steps(progress=False):
+            for n, p in trained_parameters(t.model).items():
+                moved = max(moved, (p.detach() - expected[n]).abs().max().item())
+                expected[n] = 0.75*expected[n] + 0.25*p.detach().double()
+        self.assertGreater(moved, 1e-3)
+        for n, w in trained_parameters(t.finish(None)).items(): torch.testing.assert_close(w.double(), expected[n], rtol=1e-5, atol=1e-6)
+
+    def test_without_a_running_mean(self):
+        t = trainer(RECIPE)
+        for _ in t.steps(progress=False): last = {n: p.detach().clone() for n, p in trained_parameters(t.model).items()}
+        for n, w in trained_parameters(t.finish(None)).items(): self.assertTrue(torch.equal(w, last[n]), n)
+
+    def test_points_of_every_step(self):
+        "Each step has points of its own; they depend on the seed and on the number of the step, and on nothing else"
+        first = totals()
+        self.assertEqual(len(set(first)), 4, 'the same points in two steps')
+        self.assertGreater(max(first) - min(first), 1e-3)
+        torch.rand(7)
+        self.assertEqual(totals(), first)
+        self.assertFalse(set(totals(seed=1)) & set(first))
+
+    def test_points_of_every_part(self):
+        "The parts of a step are numbered on: step s in two parts has the points of steps 2s and 2s + 1 in one"
+        one = totals(batch=1, accumulate=1)
+        two = totals(batch=2, accumulate=2, steps=2)
+        for s in range(2): self.assertAlmostEqual(two[s], (one[2*s] + one[2*s + 1])/2, 5)
+
+
+if __name__ == '__main__': unittest.main()
