@@ -8,8 +8,8 @@ __all__ = ['MODELS', 'COLUMNS', 'LISTED', 'MOST_NAMES', 'ABOUT', 'LEGEND_STYLE',
 
 # %% ../../nbs/10_app/03_demo.ipynb #81197ebb
 import time
-from collections.abc import Iterable
 from contextlib import contextmanager
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from ..basics.images import to_png_bytes
 from ..basics.pages import html_page
 from ..basics.pictures import (
     data_url, enlarge, join, legend, overlay, present, swatch, titled, write_names)
-from ..data.terrarium import CLASSES, class_looks, Scene, split_scene, TIERS
-from ..data.vocabulary import parse_classes
+from ..data.rows import LabelledData
+from ..data.terrarium import CLASSES, class_looks, Scene, split_scene, terrarium
 from ..evaluation.evaluate import evaluate
 
 # %% ../../nbs/10_app/03_demo.ipynb #65560513
@@ -38,11 +38,11 @@ COLUMNS = ('base', 'novel', 'unseen', 'stuff', 'all')
 # %% ../../nbs/10_app/03_demo.ipynb #e2c6da83
 def table_row(
     segmenter:Segmenter,
-    rows:Iterable[dict],       # image and labels, as `terrarium` streams them
+    data:LabelledData,
     progress:bool=False,       # show a bar
 ) -> dict[str, float]:         # the tiers and all -> mIoU, percent
     "One line of the table."
-    result = evaluate(segmenter.model, rows, parse_classes(CLASSES), TIERS, progress=progress)
+    result = evaluate(segmenter.model, data, progress=progress)
     return {tier: 100*value for tier, value in {**result['tiers'], 'all': result['miou_present']}.items()}
 
 def table_cells(
@@ -153,14 +153,16 @@ def demo(
                          f'not {scenes} scenes from seed {seed}')
     start, out = time.time(), Path(out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
-    world = [split_scene('demo', seed + i) for i in range(scenes)]
+    data = terrarium('demo', seed + scenes, shards=None)
+    data = replace(data, rows=data.rows.select(range(seed, seed + scenes)), expected=scenes)
+    world = [split_scene('demo', seed + i) for i in range(min(scenes, pictures))]
     rows, found = {}, {}
     for name, load in tqdm(MODELS.items(), unit='model'):
         segmenter = load()
-        rows[name] = table_row(segmenter, map(vars, world))
-        found[name] = [s.labels for s in segmenter.stream([w.image for w in world[:pictures]])]
+        rows[name] = table_row(segmenter, data)
+        found[name] = [s.labels for s in segmenter.stream([scene.image for scene in world])]
     shown = {}
-    for i, scene in enumerate(world[:pictures]):
+    for i, scene in enumerate(world):
         shown[seed + i] = scene_panels(scene, {name: labels[i] for name, labels in found.items()})
     which = f'scene {seed}' if scenes == 1 else f'scenes {seed} to {seed + scenes - 1}'
     seconds = time.time() - start
