@@ -73,11 +73,11 @@ def to_pil(
     regions, names = self.regions
     image, regions = downscale(self.image, regions, side=side)
     colours, patterns = self.region_looks()
-    pale = self.looks is not None                # a background of these colours could be taken for a class
+    known = self.looks is not None       # classes look like the image itself: cover it more, and pale the rest
     entries = [(f'{names[k]} {n/regions.size:.0%}', colours[k], patterns[k]) for k, n in present(regions)]
     rest = (regions < 0).mean()
-    if rest: entries.append((f'background {rest:.0%}', (226, 226, 226) if pale else (255, 255, 255)))
-    drawn = overlay(enlarge(image), enlarge(regions), colours, 0.5, patterns, pale)
+    if rest: entries.append((f'background {rest:.0%}', (226, 226, 226) if known else (255, 255, 255)))
+    drawn = overlay(enlarge(image), enlarge(regions), colours, 0.8 if known else 0.5, patterns, pale=known)
     return join([*([enlarge(image)] if beside else []), drawn, legend(entries)])
 
 @patch
