@@ -73,7 +73,7 @@ def to_pil(
     regions, names = self.regions
     image, regions = downscale(self.image, regions, side=side)
     colours, patterns = self.region_looks()
-    known = self.looks is not None       # classes look like the image itself: cover it more, and pale the rest
+    known = self.looks is not None      # classes look like the image itself: cover it more, and pale the rest
     entries = [(f'{names[k]} {n/regions.size:.0%}', colours[k], patterns[k]) for k, n in present(regions)]
     rest = (regions < 0).mean()
     if rest: entries.append((f'background {rest:.0%}', (226, 226, 226) if known else (255, 255, 255)))
