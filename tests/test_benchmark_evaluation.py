@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mrovseg_nb.benchmarks.benchmarks import benchmark, stored_rows
+from mrovseg_nb.benchmarks.benchmarks import benchmark, load_benchmark
 from mrovseg_nb.benchmarks.layouts import LAYOUTS
 from mrovseg_nb.benchmarks.miniatures import write_miniature
 from mrovseg_nb.benchmarks.published_names import benchmark_vocabulary
 from mrovseg_nb.evaluation.evaluate import ImageObserver, evaluate
-from mrovseg_nb.evaluation.panoptic_quality import true_segments
+from mrovseg_nb.evaluation.panoptic_quality import segments_from_labels
 from mrovseg_nb.clip.interface import OpenVocabularyModel
 
 
@@ -37,12 +37,12 @@ class Noise(OpenVocabularyModel):
 
 def as_segments(labels, things):
     "One segment a class: what is wrong with it is the same for both ways of counting"
-    ids, segments = true_segments(labels, (labels < things).astype(int), things, -1)
+    ids, segments = segments_from_labels(labels, (labels < things).astype(int), things, -1)
     return ids, [dict(id=s['id'], label=s['label']) for s in segments]
 
 class Seen(ImageObserver):
     def __init__(self): self.rows = []
-    def see(self, name, image, truth, pred): self.rows.append((name, image, truth, pred))
+    def observe(self, name, image, truth, pred): self.rows.append((name, image, truth, pred))
 
 
 def slow_numbers(truths, preds, k, ignore):
@@ -66,12 +66,12 @@ class Miniatures(unittest.TestCase):
         for which in range(len(LAYOUTS[name])):
             with self.subTest(name, which=which), tempfile.TemporaryDirectory() as root:
                 truth = sorted(write_miniature(name, root, which), key=lambda t: t['image_id'])
-                rows, reader = stored_rows(name, 'val', Path(root), allow_partial=True)
-                ids = [reader.row(r)['image_id'] for r in rows]
+                data = load_benchmark(name, root=Path(root), allow_partial=True)
+                ids = [sample['image_id'] for sample in data]
                 truth = [{t['image_id']: t for t in truth}[i] for i in ids]
                 seen = Seen()
-                found = evaluate(Noise(truth, words), rows, words, ignore=b.ignore, batch=2, also=['panoptic']*bool(b.things), things=b.things or None,
-                                 decode=reader.row, watch=seen, expected=b.count('val'))
+                found = evaluate(Noise(truth, words), data, batch_size=2, also=['panoptic']*bool(b.things), observers=[seen])
+                self.assertEqual((data.vocabulary, data.ignore, data.things, found['expected']), (words, b.ignore, b.things, b.count('val')))
                 self.assertEqual((found['pictures'], found['partial']), (len(truth), True))
                 for (got, image, labels, pred), t in zip(seen.rows, truth):
                     self.assertEqual((got, image.shape[:2], image.dtype), (t['image_id'], labels.shape, np.uint8))

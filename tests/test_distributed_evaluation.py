@@ -9,33 +9,32 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mrovseg_nb.data.terrarium import CLASSES, THINGS, TIERS, terrarium
-from mrovseg_nb.data.vocabulary import parse_classes
-from mrovseg_nb.evaluation.evaluate import count, evaluate
+from mrovseg_nb.data.terrarium import terrarium
+from mrovseg_nb.evaluation.evaluate import count_images, evaluate
 from mrovseg_nb.evaluation.worst_images import WorstImages
 from mrovseg_nb.methods.registry import create_model
 from mrovseg_nb.methods.training_free import DenseCLIP
 
 
-def ask(how, rows, **more):
-    "Dense CLIP on some rows, five at a time"
+def ask(how, data, **more):
+    "Dense CLIP on some images, five at a time"
     torch.set_num_threads(1)
     model = create_model('dense_clip-terrarium', p=0.5)
-    return how(model, rows, parse_classes(CLASSES), batch=5, also=('boundary', 'sizes', 'oracles'), things=len(THINGS), **more)
+    return how(model, data, batch_size=5, also=('boundary', 'sizes', 'oracles'), **more)
 
-def counts(rows, **more): return {name: tally.counts for name, tally in ask(count, rows, **more).items()}
+def counts(data, **more): return {name: tally.counts for name, tally in ask(count_images, data, **more).items()}
 
 def broken():
     "A list of twelve scenes, two of which cannot be read, one in the share of each process"
-    rows = list(terrarium('val', 12))
-    for i in (3, 8): rows[i]['image'] = dict(bytes=b'cut', path=None)
-    return rows
+    data = terrarium('val', 12).in_memory()
+    for i in (3, 8): data.rows[i]['image'] = dict(bytes=b'cut', path=None)
+    return data
 
 def noted():
     "What is not a number: the rows that were skipped, and the three worst pictures"
     skipped, worst = [], WorstImages(3)
-    found = counts(broken(), skipped=skipped, watch=worst)
-    return dict(found, skipped=skipped, worst=[k.name for k in worst.kept], pixels_of_worst=np.stack([k.pred for k in worst.kept]))
+    found = counts(broken(), skipped=skipped, observers=[worst])
+    return dict(found, skipped=skipped, worst=[k.name for k in worst.images], pixels_of_worst=np.stack([k.pred for k in worst.images]))
 
 def process(folder):
     "One of several: saves what it counted, and how many of the scenes it was asked about itself"
@@ -50,7 +49,7 @@ def process(folder):
     np.savez(Path(folder)/f'noted{state.process_index}.npz', **noted(), asked=len(asked))
     try: ask(evaluate, terrarium('val', 0))
     except ValueError as e: (Path(folder)/f'{state.process_index}.txt').write_text(str(e))
-    try: counts(broken()[:8])                                                              # only the first process meets what is broken
+    try: counts(broken().first(8))                                                              # only the first process meets what is broken
     except ValueError as e: (Path(folder)/f'broken{state.process_index}.txt').write_text(str(e))
     state.destroy_process_group()
 
@@ -72,8 +71,8 @@ class TwoProcesses(unittest.TestCase):
                 self.assertEqual(beside.pop('asked'), listed)
                 self.assertEqual(beside.keys(), alone.keys())
                 for name in alone: np.testing.assert_array_equal(beside[name], alone[name], name)
-                self.assertIn('no pictures', (Path(folder)/f'{rank}.txt').read_text())
-                self.assertEqual((Path(folder)/f'broken{rank}.txt').read_text(), 'terrarium/val/3 cannot be read: it is not an image')
+                self.assertIn('no images', (Path(folder)/f'{rank}.txt').read_text())
+                self.assertRegex((Path(folder)/f'broken{rank}.txt').read_text(), r'^terrarium/val/3: its image cannot be read: it is not an? \w+$')
         self.assertEqual((one['pictures'], alone['pictures'], len(alone['skipped'])), (12, 10, 2))
         self.assertEqual(one['pixels'].sum(), 12*96*96)
 

@@ -70,7 +70,8 @@ def shapes_of_a_small_model():
                  'scores': semantic_scores(output)}
     (H, W), (h, w) = grid, views.lr[0].shape[-2:]
     symbols = dict(B=2, S=len(windows.corners), P=clip.patch, H=H, W=W, h=h, w=w, N=config.queries,
-                   C=config.pixel_dim, D=config.width, D_l=clip.widths[1], E=clip.embed_dim, heads=clip.heads, K=5)
+                   C=config.pixel_dim, D=config.width, D_l=clip.widths[1], E=clip.embed_dim,
+                   heads=clip.heads, K=5)
     return {name: tuple(tensor.shape) for name, tensor in made.items()}, symbols
 
 class Shapes(unittest.TestCase):

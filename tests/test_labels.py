@@ -1,9 +1,10 @@
-"""What the benchmarks' label files mean, written out from the data sets' own lists, and compared with what the package reads.
+"""The label files of the benchmarks are read as the data sets' own lists of classes say.
 
-The facts were copied from nightrome/cocostuff labels.txt, cocodataset/panopticapi panoptic_coco_categories.json,
-cityscapesScripts helpers/labels.py, the Detail API's list for PASCAL Context (PyTorch-Encoding, mmsegmentation), the VOC devkit,
-and facebookresearch/Mask2Former (ADE20K: things, and the 847 numbers). Every stored number is read, and the name of the class that
-it becomes is compared with the name that the data set gives it.
+The lists are written out here. They were copied from nightrome/cocostuff labels.txt, cocodataset/panopticapi
+panoptic_coco_categories.json, cityscapesScripts helpers/labels.py, the Detail API's list for PASCAL Context
+(PyTorch-Encoding, mmsegmentation), the VOC devkit, and facebookresearch/Mask2Former (ADE20K: things, and the
+847 numbers). Every stored number is read, and the name of the class that it becomes is compared with the name
+that the data set gives it.
 """
 import json, unittest
 from hashlib import sha256
@@ -18,7 +19,8 @@ def rows(text):
     "'1 person, 2 bicycle' -> {1: 'person', 2: 'bicycle'}"
     return {int(i): ' '.join(name) for i, *name in (row.split() for row in text.split(','))}
 
-# COCO-Stuff: categories 1 to 182; a stored pixel is the category minus 1, 255 is unlabeled. 1 to 91 are things
+# COCO-Stuff: categories 1 to 182, of which 1 to 91 are things. A stored pixel is the category minus 1;
+# 255 is unlabeled
 COCO = rows('''
     1 person, 2 bicycle, 3 car, 4 motorcycle, 5 airplane, 6 bus, 7 train, 8 truck, 9 boat, 10 traffic
     light, 11 fire hydrant, 12 street sign, 13 stop sign, 14 parking meter, 15 bench, 16 bird, 17 cat, 18
@@ -43,7 +45,9 @@ COCO = rows('''
     structural-other, 165 table, 166 tent, 167 textile-other, 168 towel, 169 tree, 170 vegetable, 171
     wall-brick, 172 wall-concrete, 173 wall-other, 174 wall-panel, 175 wall-stone, 176 wall-tile, 177
     wall-wood, 178 water-other, 179 waterdrops, 180 window-blind, 181 window-other, 182 wood''')
-NEVER = {'street sign', 'hat', 'shoe', 'eye glasses', 'plate', 'mirror', 'window', 'desk', 'door', 'blender', 'hair brush'}    # COCO has no such annotation
+# categories that COCO never annotated
+NEVER = {'street sign', 'hat', 'shoe', 'eye glasses', 'plate', 'mirror', 'window', 'desk', 'door', 'blender',
+         'hair brush'}
 
 # COCO panoptic: the things are those of COCO, these are the 53 stuff categories
 PANOPTIC_STUFF = rows('''
@@ -59,21 +63,27 @@ PANOPTIC_STUFF = rows('''
 
 # Cityscapes: id, name, trainId (255: not counted)
 CITYSCAPES = '''
-    0 unlabeled 255, 1 ego vehicle 255, 2 rectification border 255, 3 out of roi 255, 4 static 255, 5 dynamic 255, 6 ground 255,
-    7 road 0, 8 sidewalk 1, 9 parking 255, 10 rail track 255, 11 building 2, 12 wall 3, 13 fence 4, 14 guard rail 255,
-    15 bridge 255, 16 tunnel 255, 17 pole 5, 18 polegroup 255, 19 traffic light 6, 20 traffic sign 7, 21 vegetation 8,
-    22 terrain 9, 23 sky 10, 24 person 11, 25 rider 12, 26 car 13, 27 truck 14, 28 bus 15, 29 caravan 255, 30 trailer 255,
-    31 train 16, 32 motorcycle 17, 33 bicycle 18'''
-CITYSCAPES = [(int(r.split()[0]), ' '.join(r.split()[1:-1]), int(r.split()[-1])) for r in CITYSCAPES.split(',')]
+    0 unlabeled 255, 1 ego vehicle 255, 2 rectification border 255, 3 out of roi 255, 4 static 255, 5
+    dynamic 255, 6 ground 255, 7 road 0, 8 sidewalk 1, 9 parking 255, 10 rail track 255, 11 building 2,
+    12 wall 3, 13 fence 4, 14 guard rail 255, 15 bridge 255, 16 tunnel 255, 17 pole 5, 18 polegroup 255,
+    19 traffic light 6, 20 traffic sign 7, 21 vegetation 8, 22 terrain 9, 23 sky 10, 24 person 11, 25
+    rider 12, 26 car 13, 27 truck 14, 28 bus 15, 29 caravan 255, 30 trailer 255, 31 train 16, 32
+    motorcycle 17, 33 bicycle 18'''
+CITYSCAPES = [(int(i), ' '.join(name), int(train))
+              for i, *name, train in map(str.split, CITYSCAPES.split(','))]
 
 # PASCAL VOC: number, name; the colour of each in the PNGs
-VOC = rows('1 aeroplane, 2 bicycle, 3 bird, 4 boat, 5 bottle, 6 bus, 7 car, 8 cat, 9 chair, 10 cow, 11 diningtable, 12 dog, '
-           '13 horse, 14 motorbike, 15 person, 16 pottedplant, 17 sheep, 18 sofa, 19 train, 20 tvmonitor')
+VOC = rows('1 aeroplane, 2 bicycle, 3 bird, 4 boat, 5 bottle, 6 bus, 7 car, 8 cat, 9 chair, 10 cow, '
+           '11 diningtable, 12 dog, 13 horse, 14 motorbike, 15 person, 16 pottedplant, 17 sheep, '
+           '18 sofa, 19 train, 20 tvmonitor')
 VOC_COLOURS = {
-    0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 4: (0, 0, 128), 5: (128, 0, 128), 6: (0, 128, 128),
-    7: (128, 128, 128), 8: (64, 0, 0), 9: (192, 0, 0), 10: (64, 128, 0), 11: (192, 128, 0), 12: (64, 0, 128), 13: (192, 0, 128),
-    14: (64, 128, 128), 15: (192, 128, 128), 16: (0, 64, 0), 17: (128, 64, 0), 18: (0, 192, 0), 19: (128, 192, 0),
-    20: (0, 64, 128), 255: (224, 224, 192)}
+    0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0),
+    4: (0, 0, 128), 5: (128, 0, 128), 6: (0, 128, 128), 7: (128, 128, 128),
+    8: (64, 0, 0), 9: (192, 0, 0), 10: (64, 128, 0), 11: (192, 128, 0),
+    12: (64, 0, 128), 13: (192, 0, 128), 14: (64, 128, 128), 15: (192, 128, 128),
+    16: (0, 64, 0), 17: (128, 64, 0), 18: (0, 192, 0), 19: (128, 192, 0),
+    20: (0, 64, 128),
+    255: (224, 224, 192)}
 
 # PASCAL Context: of the 459 categories, the 59 that are usually counted
 CONTEXT = rows('''
@@ -143,7 +153,8 @@ ADE_FULL = [int(i) for i in '''
     1647 314 2560 545 1345 775 603 1163 1641 1678 2450 2915 42 2242 2741 1143 862 1654 1826 1689 3124 2710
     152 549 360 1982 1478 2203 2612 2956 2681 437 2171 1933 3110 1824 2803 234 764 177 817 3145 1262 864
     2359 2992 1725 2667 2484 1133 1667 2847 932 1392 2573 2140 1046 264 2927 2752 679 2493 1658 2466 1057
-    2444 2093 2248 2432 726 816 1171 2766 2900 2313 488 2265 2043 332 1771 2320 2646 1089 2826 3148'''.split()]
+    2444 2093 2248 2432 726 816 1171 2766 2900 2313 488 2265 2043 332 1771 2320 2646 1089 2826
+    3148'''.split()]
 ADE_FULL_NAMES = '3a63b842515f82bbce30a8d81b5d5a29f5536f767676bf72fb929d623814a5ff'
 
 
@@ -153,7 +164,7 @@ def read(coding, k, numbers, **more):
 
 class Labels(unittest.TestCase):
     def check(self, benchmark, named, void, names, coding=None, ignore=255):
-        "Stored number -> name of its label, for all numbers that have one; the numbers that are not counted; every label once"
+        "The name of each stored number's label, the numbers that are not counted, and every label once"
         k = BENCHMARKS[benchmark].labels
         found = read(coding or benchmark, k, [*named])
         self.assertEqual({i: names[label] for i, label in zip(named, found)}, named)
@@ -164,11 +175,13 @@ class Labels(unittest.TestCase):
     def test_the_facts(self):
         "The lists are whole"
         things = {i: n for i, n in COCO.items() if i <= 91 and n not in NEVER}
-        self.assertEqual((list(COCO), len(things), len(NEVER), len(set(COCO.values()))), ([*range(1, 183)], 80, 11, 182))
+        self.assertEqual((list(COCO), len(things), len(NEVER), len(set(COCO.values()))),
+                         ([*range(1, 183)], 80, 11, 182))
         self.assertEqual(sum(i > 91 for i in COCO), 91)
         self.assertEqual((len(PANOPTIC_STUFF), max(PANOPTIC_STUFF)), (53, 200))
         self.assertEqual([i for i, *_ in CITYSCAPES], [*range(34)])
-        self.assertEqual((len(VOC), len(CONTEXT), len(ADE), sum(n.endswith('*') for n in ADE)), (20, 59, 150, 100))
+        self.assertEqual((len(VOC), len(CONTEXT), len(ADE), sum(n.endswith('*') for n in ADE)),
+                         (20, 59, 150, 100))
         self.assertEqual(len(set(ADE_FULL)), 847)
 
     def test_coco_stuff(self):
@@ -180,22 +193,27 @@ class Labels(unittest.TestCase):
         "The 80 things from 1 on; all else is background, 0"
         things = {i - 1: n for i, n in COCO.items() if i <= 91 and n not in NEVER}
         rest = [i - 1 for i in COCO if i - 1 not in things] + [255]
-        self.assertEqual({label_names('coco-object')[k] for k in read('coco-object', 81, rest)}, {'background'})
-        self.assertEqual({i: label_names('coco-object')[k] for i, k in zip(things, read('coco-object', 81, [*things]))}, things)
+        self.assertEqual({label_names('coco-object')[k] for k in read('coco-object', 81, rest)},
+                         {'background'})
+        self.assertEqual({i: label_names('coco-object')[k]
+                          for i, k in zip(things, read('coco-object', 81, [*things]))}, things)
         self.assertEqual(read('coco-object', 81, [*things]), [*range(1, 81)])
-        self.assertEqual(benchmark_vocabulary('coco-object', 'sclip').names[1:], label_names('coco-object')[1:])
+        sclip = benchmark_vocabulary('coco-object', 'sclip')
+        self.assertEqual(sclip.names[1:], label_names('coco-object')[1:])
 
     def test_ade20k_150(self):
         names = [n.split(',')[0].strip() for n in benchmark_vocabulary('ade20k-150', 'san').names]
         self.check('ade20k-150', {i: n.rstrip('*') for i, n in enumerate(ADE, 1)}, [0], names)
 
     def test_voc(self):
-        words = {'tv': 'tvmonitor'}                                                # SAN's word for the last class
+        # SAN's word for the last class
+        words = {'tv': 'tvmonitor'}
         san = [words.get(n, n) for n in benchmark_vocabulary('voc-20', 'san').names]
         self.check('voc-20', VOC, [0, 255], san)
         self.check('voc-20b', VOC | {0: 'background'}, [255], label_names('voc-20b'))
         self.check('voc-21', VOC | {0: 'background'}, [255], label_names('voc-21'))
-        for name, k in (('voc-20', 20), ('voc-20b', 21), ('voc-21', 21)):            # masks whose colours were kept
+        # masks whose colours were kept
+        for name, k in (('voc-20', 20), ('voc-20b', 21), ('voc-21', 21)):
             colours = np.array([[VOC_COLOURS[i] for i in VOC_COLOURS]], np.uint8)
             self.assertEqual(decode_labels(name, k, colours)[0][0].tolist(), read(name, k, [*VOC_COLOURS]))
 
@@ -203,18 +221,23 @@ class Labels(unittest.TestCase):
         named = {i: n for i, n, train in CITYSCAPES if train != 255}
         names = benchmark_vocabulary('cityscapes', 'official').names
         self.check('cityscapes', named, [i for i, _, train in CITYSCAPES if train == 255] + [255], names)
-        self.assertEqual(read('cityscapes', 19, [i for i, *_ in CITYSCAPES]), [train for *_, train in CITYSCAPES])
-        self.assertEqual(benchmark_vocabulary('cityscapes', 'sclip').names[-4:], ('bus', 'train', 'motorcycle', 'bicycle'))
+        self.assertEqual(read('cityscapes', 19, [i for i, *_ in CITYSCAPES]),
+                         [train for *_, train in CITYSCAPES])
+        self.assertEqual(benchmark_vocabulary('cityscapes', 'sclip').names[-4:],
+                         ('bus', 'train', 'motorcycle', 'bicycle'))
 
     def test_context(self):
-        "The 459 of the .mat files; the 59 and 60 that are counted, from objects of the JSON, and from PNGs 1 to 59"
-        all459, words = benchmark_vocabulary('context-459', 'san').names, {'diningtable': 'table', 'pottedplant': 'pottedplant'}
-        self.assertEqual(read('context-459', 459, [*range(1, 460), 0, 460, 65535]), [*range(459), 65535, 65535, 65535])
+        "The 459 of the .mat files; the 59 and 60 from objects of the JSON, and from PNGs that hold 1 to 59"
+        all459, words = benchmark_vocabulary('context-459', 'san').names, {'diningtable': 'table',
+                                                                'pottedplant': 'pottedplant'}
+        self.assertEqual(read('context-459', 459, [*range(1, 460), 0, 460, 65535]),
+                         [*range(459), 65535, 65535, 65535])
         same = lambda name: words.get(name.replace(' ', ''), name.replace(' ', ''))
         self.assertEqual({i: same(all459[i - 1]) for i in CONTEXT}, CONTEXT)
         for name, k, extra in (('context-59', 59, 0), ('context-60', 60, 1)):
             names = [same(n) for n in label_names(name)]
-            one = lambda i: dict(counts=[i, 1, 459 - i], size=[460, 1])                # pixel i of a column of 460
+            # pixel i of a column of 460
+            one = lambda i: dict(counts=[i, 1, 459 - i], size=[460, 1])
             note = json.dumps([460, 1, [[i, one(i)] for i in range(1, 460)]])
             found = decode_labels('detail', k, None, note=note)[0][:, 0].tolist()
             self.assertEqual({i: names[found[i]] for i in CONTEXT}, CONTEXT)
@@ -222,7 +245,8 @@ class Labels(unittest.TestCase):
             self.assertEqual(rest, {255} if k == 59 else {0})
             self.assertEqual([found[i] for i in CONTEXT], [*range(extra, k)])
         self.assertEqual(read('context-59', 59, range(60)), [255, *range(59)])
-        self.assertEqual([same(n) for n in benchmark_vocabulary('context-59', 'san').names], list(CONTEXT.values()))
+        san = benchmark_vocabulary('context-59', 'san')
+        self.assertEqual([same(n) for n in san.names], list(CONTEXT.values()))
 
     def test_coco_panoptic(self):
         "The colour of a segment is R + 256 G + 65536 B; things are numbered, crowds are not"
@@ -234,7 +258,8 @@ class Labels(unittest.TestCase):
         labels, objects = decode_labels('coco-panoptic', 133, png, note=json.dumps(note))
         self.assertEqual({c: names[k] for c, k in zip(categories, labels[0])}, categories)
         self.assertEqual(labels[0].tolist(), [*range(133), 255])
-        self.assertEqual(objects[0].tolist(), [0, *range(1, 80)] + [0]*54)                # a person who is a crowd; 79 things; stuff
+        # a person who is a crowd; 79 things; stuff
+        self.assertEqual(objects[0].tolist(), [0, *range(1, 80)] + [0]*54)
         self.assertEqual(BENCHMARKS['coco-panoptic'].things, 80)
 
     def test_ade20k_panoptic(self):
@@ -242,15 +267,19 @@ class Labels(unittest.TestCase):
         things, stuff = [n.strip('*') for n in ADE if '*' in n], [n for n in ADE if '*' not in n]
         names = [n.split(',')[0].strip() for n in benchmark_vocabulary('ade20k-panoptic', 'san').names]
         self.assertEqual(names, things + stuff)
-        number = {n.strip('*'): i for i, n in enumerate(ADE, 1)}                         # in the map of classes
+        # in the map of classes
+        number = {n.strip('*'): i for i, n in enumerate(ADE, 1)}
         semantic = np.array([[number[n] for n in names] + [0]], np.uint8)
-        objects = np.array([[(r + 1, r + 1, 7) for r in range(100)] + [(0, 0, 0)]*51], np.uint8)   # red: the thing class; green: the object
+        # red: the thing class; green: the object
+        objects = np.array([[(r + 1, r + 1, 7) for r in range(100)] + [(0, 0, 0)]*51], np.uint8)
         labels, numbers = decode_labels('ade20k-panoptic', 150, semantic, objects)
         self.assertEqual(labels[0].tolist(), [*range(150), 255])
         self.assertEqual(numbers[0].tolist(), [*range(1, 101)] + [0]*51)
-        labels, _ = decode_labels('ade20k-panoptic', 150, semantic, np.zeros_like(objects))    # a thing that is no object is unknown
+        # a thing that is no object is unknown
+        labels, _ = decode_labels('ade20k-panoptic', 150, semantic, np.zeros_like(objects))
         self.assertEqual(labels[0].tolist(), [255]*100 + [*range(100, 150)] + [255])
-        png = np.array([[(i, 1, 0) for i in range(150)]], np.uint8)                          # category_id: the class of the 150, from 0
+        # category_id: the class of the 150, from 0
+        png = np.array([[(i, 1, 0) for i in range(150)]], np.uint8)
         note = json.dumps([dict(id=i + 256, category_id=i) for i in range(150)])
         labels, _ = decode_labels('ade20k-panoptic-json', 150, png, note=note)
         self.assertEqual([names[k] for k in labels[0]], [n.strip('*') for n in ADE])

@@ -1,7 +1,8 @@
-"""MROVSeg written a second time, from the equations of the paper, as plain functions over a dictionary of weights; both must agree.
+"""MROVSeg and its loss written a second time, from the equations of the paper, and compared with the package.
 
-The functions here call torch alone. The numbers of the equations are those of arXiv 2408.14776; what the paper leaves open is decided
-as in the notebooks of the model: the masks are added to the attention logits (SAN), positions are added before every block (SAN), the
+The functions here are plain ones over a dictionary of weights, and call torch alone. The numbers of the
+equations are those of arXiv 2408.14776. What the paper leaves open is decided as in the notebooks of the
+model: the masks are added to the attention logits (SAN), positions are added before every block (SAN), the
 scale attention reads the low-resolution features (HRDA), the text is conditioned as in MAFT+.
 """
 import itertools, math, unittest
@@ -17,7 +18,7 @@ from mrovseg_nb.clip.model_files import trained_parameters
 from mrovseg_nb.clip.outputs import Output
 from mrovseg_nb.training.losses import LossWeights, output_loss, pixel_loss, set_loss
 
-# --------------------------------------------------------------------------------------------------------------- small parts
+# ------------------------------------------------------------------------------------------------ small parts
 
 def linear(w, name, x):
     "x W^T + b over the last axis"
@@ -55,7 +56,7 @@ def attend(q, k, v, heads, bias=0.):
     logits = q @ k.transpose(-1, -2)/math.sqrt(q.shape[-1]) + bias
     return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
-# --------------------------------------------------------------------------------------------------------------- CLIP, frozen
+# ----------------------------------------------------------------------------------------------- CLIP, frozen
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)     # of OpenAI's CLIP
 VISUAL = 'clip.model.visual.'
@@ -77,7 +78,8 @@ def vit_layers(w, images, heads=4):
     layers = [norm(v, 'ln_pre', x + torch.cat([cls, pos]), 1e-5)]
     for i in range(len({k.split('.')[2] for k in v if k.startswith('transformer.resblocks')})):
         x, b = layers[-1], f'transformer.resblocks.{i}.'
-        q, k, val = F.linear(norm(v, b + 'ln_1', x, 1e-5), v[b + 'attn.in_proj_weight'], v[b + 'attn.in_proj_bias']).chunk(3, -1)
+        q, k, val = F.linear(norm(v, b + 'ln_1', x, 1e-5), v[b + 'attn.in_proj_weight'],
+                             v[b + 'attn.in_proj_bias']).chunk(3, -1)
         x = x + linear(v, b + 'attn.out_proj', attend(q, k, val, heads))
         x = x + linear(v, b + 'mlp.c_proj', F.gelu(linear(v, b + 'mlp.c_fc', norm(v, b + 'ln_2', x, 1e-5))))
         layers.append(x)
@@ -109,7 +111,7 @@ def project(w, X):
     if VISUAL + 'proj' in w: return norm(w, VISUAL + 'ln_post', X, 1e-5) @ w[VISUAL + 'proj']
     return linear(w, VISUAL + 'head.proj', norm(w, VISUAL + 'trunk.head.norm', X, 1e-6))
 
-# --------------------------------------------------------------------------------------------------------------- paper 3.1
+# -------------------------------------------------------------------------------------------------- paper 3.1
 
 def window_starts(length, size):
     "The fewest windows, the first at 0, the last at the end, evenly between"
@@ -134,11 +136,12 @@ def two_views(w, images, p, crop, patch=8):
             count[top:top + h, left:left + l] += 1
     return [t/count for t in total], lr, cls
 
-# --------------------------------------------------------------------------------------------------------------- paper 3.2
+# -------------------------------------------------------------------------------------------------- paper 3.2
 
 def fuse(w, name, hr, lr, spatial, scale):
     "F^l (eq. 2), or what Table 7 a and b puts in its place"
-    size, n_hr, n_lr = hr.shape[-2:], norm_map(w, f'{name}.norm_hr', hr, 1e-6), norm_map(w, f'{name}.norm_lr', lr, 1e-6)
+    size, n_hr = hr.shape[-2:], norm_map(w, f'{name}.norm_hr', hr, 1e-6)
+    n_lr = norm_map(w, f'{name}.norm_lr', lr, 1e-6)
     if spatial == 'dwconv':
         depthwise = F.gelu(conv(w, f'{name}.dconv.0', n_hr, padding=1, groups=n_hr.shape[1]))
         H_hr = conv(w, f'{name}.dconv.2', depthwise)
@@ -158,24 +161,28 @@ def vit_block(w, b, x, heads):
 def adapter(w, c, hr, lr):
     "Q_f (eq. 3) and H after the last block and the one before it; F of every fused layer"
     B, (H, W), N = len(hr[0]), hr[0].shape[-2:], c.queries
-    fused = {l: fuse(w, f'adapter.fusions.{i}', hr[l], lr[l], c.spatial, c.scale) for i, l in enumerate(c.fusion_layers)}
+    fused = {l: fuse(w, f'adapter.fusions.{i}', hr[l], lr[l], c.spatial, c.scale)
+             for i, l in enumerate(c.fusion_layers)}
     stem = conv(w, 'adapter.stem', hr[0]) if 'adapter.stem.weight' in w else hr[0]
-    pos = w['adapter.pos'] if w['adapter.pos'].shape[-2:] == (H, W) else F.interpolate(w['adapter.pos'], (H, W), mode='bicubic', align_corners=False)
+    pos = w['adapter.pos']
+    if pos.shape[-2:] != (H, W): pos = F.interpolate(pos, (H, W), mode='bicubic', align_corners=False)
     pos = torch.cat([w['adapter.query_pos'][None], tokens(pos)], 1)
     Q, V, after = w['adapter.query'].expand(B, -1, -1), tokens(stem), []
     waiting = list(c.fusion_layers)
-    if waiting[0] == 0: V = V + tokens(fused[waiting.pop(0)])                  # the stem joins before the first block
+    # the stem joins before the first block
+    if waiting[0] == 0: V = V + tokens(fused[waiting.pop(0)])
     after.append((Q, V))
     for i in range(c.blocks):
         x = vit_block(w, f'adapter.blocks.{i}.', torch.cat([Q, V], 1) + pos, c.heads)
         Q, V = x[:, :N], x[:, N:]
-        joins = waiting if i == c.blocks - 1 else waiting[:1]                  # one after each block, all that is left after the last
+        # one after each block, all that is left after the last
+        joins = waiting if i == c.blocks - 1 else waiting[:1]
         waiting = waiting[len(joins):]
         for l in joins: V = V + tokens(fused[l])
         after.append((Q, V))
     return [(mlp3(w, 'adapter.mlp_Q', Q, linear), as_map(V, H)) for Q, V in after[-2:]], fused
 
-# --------------------------------------------------------------------------------------------------------------- paper 3.3
+# -------------------------------------------------------------------------------------------------- paper 3.3
 
 def pixel_features(w, c, H, fused):
     "H_pix (eq. 4)"
@@ -188,36 +195,42 @@ def pixel_features(w, c, H, fused):
         x = torch.cat([x, up(conv(w, f'decoder.lateral.{j}', f), x.shape[-2:])], 1)
     return mlp3(w, 'decoder.mlp_pix', x, conv)
 
-def products(Q, P): return (Q @ P.flatten(2)).unflatten(-1, P.shape[-2:])      # (B, N, C), (B, C, h, w) -> (B, N, h, w)
+# (B, N, C), (B, C, h, w) -> (B, N, h, w)
+def products(Q, P): return (Q @ P.flatten(2)).unflatten(-1, P.shape[-2:])
 
-# --------------------------------------------------------------------------------------------------------------- paper 3.4
+# -------------------------------------------------------------------------------------------------- paper 3.4
 
 def attention_masks(w, c, Q_f, H, low, heads=4):
     "M_global and M_local (eq. 6 and 7), each (B, heads, N, h, w)"
     def decoded(which, x):
         A = mlp3(w, f'attention_masks.mlp_{which}', x, conv).chunk(heads, 1)
-        M = torch.stack([products(Q_f, a) for a in A], 1)
-        return M*w[f'attention_masks.scale_{which}.weight'][0, 0] + w[f'attention_masks.scale_{which}.bias'][0]
+        M, scale = torch.stack([products(Q_f, a) for a in A], 1), f'attention_masks.scale_{which}.'
+        return M*w[scale + 'weight'][0, 0] + w[scale + 'bias'][0]
     M_local = decoded('L', H)
     if c.attention == 'decoupled': return decoded('G', F.adaptive_max_pool2d(H, low)), M_local
     return torch.stack([F.adaptive_max_pool2d(m, low) for m in M_local.unbind(1)], 1), M_local
 
 def proposals(w, c, cls, lr, hr, M_global, M_local, heads=4):
-    "X_prop after CLIP's last block (eq. 8): copies of [CLS] of layer `cls_layer`, through the blocks after it"
+    "X_prop (eq. 8): copies of [CLS] of layer `cls_layer`, through all blocks after it"
     both = c.attention in ('decoupled', 'shared') and c.p > 0
     bias = torch.cat([M_global.flatten(3)] + [M_local.flatten(3)]*both, -1)
     X = cls[c.cls_layer][:, None] + w['attention.pos']
-    for l in range(c.cls_layer, len(lr) - 1):                                 # the (l + 1)-th block reads the tokens of layer l
+    # the (l + 1)-th block reads the tokens of layer l
+    for l in range(c.cls_layer, len(lr) - 1):
         b = f'{VISUAL}transformer.resblocks.{l}.'
         keys = norm(w, b + 'ln_1', torch.cat([tokens(lr[l])] + [tokens(hr[l])]*both, 1), 1e-5)
-        (W_q, W_k, W_v), (b_q, b_k, b_v) = w[b + 'attn.in_proj_weight'].chunk(3), w[b + 'attn.in_proj_bias'].chunk(3)
+        W_q, W_k, W_v = w[b + 'attn.in_proj_weight'].chunk(3)
+        b_q, b_k, b_v = w[b + 'attn.in_proj_bias'].chunk(3)
         x = norm(w, b + 'ln_1', X, 1e-5)
         q, k, v = F.linear(x, W_q, b_q), F.linear(keys, W_k, b_k), F.linear(keys, W_v, b_v)
         if not c.self_key: out = attend(q, k, v, heads, bias)
-        else:                                                                 # query by query, with itself as a further key
-            own_k, own_v, zero = F.linear(x, W_k, b_k), F.linear(x, W_v, b_v), torch.zeros_like(bias[:, :, :1, :1])
-            out = torch.cat([attend(q[:, n:n + 1], torch.cat([k, own_k[:, n:n + 1]], 1), torch.cat([v, own_v[:, n:n + 1]], 1), heads,
-                                    torch.cat([bias[:, :, n:n + 1], zero], -1)) for n in range(c.queries)], 1)
+        else:    # query by query, with itself as a further key
+            own_k, own_v = F.linear(x, W_k, b_k), F.linear(x, W_v, b_v)
+            with_own = lambda of, own, n: torch.cat([of, own[:, n:n + 1]], 1)
+            its_bias = lambda n: F.pad(bias[:, :, n:n + 1], (0, 1))    # 0 for itself
+            out = torch.cat([attend(q[:, n:n + 1], with_own(k, own_k, n), with_own(v, own_v, n), heads,
+                                    its_bias(n))
+                             for n in range(c.queries)], 1)
         X = X + linear(w, b + 'attn.out_proj', out)
         X = X + linear(w, b + 'mlp.c_proj', F.gelu(linear(w, b + 'mlp.c_fc', norm(w, b + 'ln_2', X, 1e-5))))
     return X
@@ -232,24 +245,27 @@ def sine(dim, h, w_):
     out = torch.zeros(h, w_, dim)
     for i in range(dim//4):
         speed = 10000**(2*i/(dim//2))
-        for y in range(h): out[y, :, 2*i], out[y, :, 2*i + 1] = math.sin(2*math.pi*(y + 1)/h/speed), math.cos(2*math.pi*(y + 1)/h/speed)
-        for x in range(w_):
-            out[:, x, dim//2 + 2*i], out[:, x, dim//2 + 2*i + 1] = math.sin(2*math.pi*(x + 1)/w_/speed), math.cos(2*math.pi*(x + 1)/w_/speed)
+        for k, f in ((2*i, math.sin), (2*i + 1, math.cos)):
+            for y in range(h): out[y, :, k] = f(2*math.pi*(y + 1)/h/speed)
+            for x in range(w_): out[:, x, dim//2 + k] = f(2*math.pi*(x + 1)/w_/speed)
     return out.flatten(0, 1)
 
 def conditioned(w, T, H, low):
     "The text looks at MaxPool(H): T + W LN(CrossAttn)/sqrt(E), of unit length"
     n, V = 'text_conditioning.', linear(w, 'text_conditioning.visual', tokens(F.adaptive_max_pool2d(H, low)))
-    (W_q, W_k, W_v), (b_q, b_k, b_v) = w[n + 'attention.in_proj_weight'].chunk(3), w[n + 'attention.in_proj_bias'].chunk(3)
+    W_q, W_k, W_v = w[n + 'attention.in_proj_weight'].chunk(3)
+    b_q, b_k, b_v = w[n + 'attention.in_proj_bias'].chunk(3)
     T, E = T.expand(len(V), -1, -1), V.shape[-1]
     found = attend(F.linear(T, W_q, b_q), F.linear(V + sine(E, *low), W_k, b_k), F.linear(V, W_v, b_v), 8)
     found = linear(w, n + 'attention.out_proj', found)
-    return unit(T + linear(w, n + 'out', norm(w, n + 'norm', found, 1e-5)/math.sqrt(E)))                 # the bias of W is not divided
+    # the bias of W is not divided
+    return unit(T + linear(w, n + 'out', norm(w, n + 'norm', found, 1e-5)/math.sqrt(E)))
 
 def class_logits(w, c, Q_f, H, masks, hr, lr, cls, classes, how):
-    "C (before eq. 9): cosines with the text and with the learned background; `classes` is one (n, E) for each class"
+    "C: cosines with the text and with the learned background; `classes` is one (n, E) for each class"
     low = tuple(lr[0].shape[-2:])
-    X = pooled(masks, hr[-1]) if c.attention == 'pool' else proposals(w, c, cls, lr, hr, *attention_masks(w, c, Q_f, H, low))
+    if c.attention == 'pool': X = pooled(masks, hr[-1])
+    else: X = proposals(w, c, cls, lr, hr, *attention_masks(w, c, Q_f, H, low))
     X, T = unit(project(w, X)), torch.cat(classes)
     T = conditioned(w, T, H, low) if c.text_conditioning else T.expand(len(X), -1, -1)
     scale = w['clip.model.logit_scale'].exp()
@@ -268,7 +284,7 @@ def restated(w, c, images, classes, how='mean'):
         out.append((masks, class_logits(w, c, Q_f, H, masks, hr, lr, cls, classes, how)))
     return out
 
-# --------------------------------------------------------------------------------------------------------------- the tests
+# -------------------------------------------------------------------------------------------------- the tests
 
 BASE = replace(preset('terrarium'), queries=9)
 CLASSES = [torch.randn(1, 128, generator=torch.Generator().manual_seed(k)) for k in range(11)]
@@ -287,34 +303,41 @@ def build(config, seed=0):
 def pictures(size=(96, 96), n=2, seed=1):
     "Smooth noise, different everywhere"
     g = torch.Generator().manual_seed(seed)
-    return (F.interpolate(torch.rand(n, 3, 7, 9, generator=g), size, mode='bicubic', align_corners=False) + 0.1*torch.rand(n, 3, *size, generator=g)).clamp(0, 1)
+    smooth = F.interpolate(torch.rand(n, 3, 7, 9, generator=g), size, mode='bicubic', align_corners=False)
+    return (smooth + 0.1*torch.rand(n, 3, *size, generator=g)).clamp(0, 1)
 
 VARIANTS = {
     'as in the preset': {},
     **{f'p {p}': dict(p=p) for p in (0, 0.25, 0.625, 0.75, 1.)},
-    **{f'spatial {s}, scale {m}': dict(spatial=s, scale=m) for s in ('dwconv', 'concat') for m in ('attention', 'add', 'concat')},
+    **{f'spatial {s}, scale {m}': dict(spatial=s, scale=m) for s in ('dwconv', 'concat')
+       for m in ('attention', 'add', 'concat')},
     **{f'blocks {n}': dict(blocks=n) for n in (1, 2, 3, 6)},
     **{f'width {n}': dict(width=n) for n in (64, 192)},
     **{f'heads {n}': dict(heads=n) for n in (1, 8)},
     **{f'queries {n}': dict(queries=n) for n in (1, 24)},
     **{f'pixel_dim {n}': dict(pixel_dim=n) for n in (8, 32)},
     **{f'decoder {l}': dict(decoder_layers=l) for l in ((), (0, 2, 6), (2, 4, 6))},
-    **{f'fusion {l}': dict(fusion_layers=l) for l in ((2, 3, 4), (2, 3, 4, 6), (0, 2, 3, 4), (0, 1, 2, 3, 4, 5, 6))},
-    **{f'attention {a}, p {p}': dict(attention=a, p=p) for a in ('decoupled', 'shared', 'single', 'pool') for p in (0, 0.5)},
+    **{f'fusion {l}': dict(fusion_layers=l)
+       for l in ((2, 3, 4), (2, 3, 4, 6), (0, 2, 3, 4), (0, 1, 2, 3, 4, 5, 6))},
+    **{f'attention {a}, p {p}': dict(attention=a, p=p) for a in ('decoupled', 'shared', 'single', 'pool')
+       for p in (0, 0.5)},
     **{f'cls_layer {n}': dict(cls_layer=n) for n in (1, 3, 4, 5)},
-    **{f'self_key, attention {a}': dict(self_key=True, attention=a) for a in ('decoupled', 'shared', 'single')},
+    **{f'self_key, attention {a}': dict(self_key=True, attention=a)
+       for a in ('decoupled', 'shared', 'single')},
     'no text conditioning': dict(text_conditioning=False),
     'trained positions': dict(train_positions=True),
     'crop 64': dict(crop=64),
 }
-CONVNEXT = dict(clip='terrarium-convnext', attention='pool', fusion_layers=(0, 1, 2, 3, 4), decoder_layers=(1, 2, 3))
+CONVNEXT = dict(clip='terrarium-convnext', attention='pool', fusion_layers=(0, 1, 2, 3, 4),
+                decoder_layers=(1, 2, 3))
 
 
 class WholeModel(unittest.TestCase):
     def agree(self, ours, theirs, what, most=1e-5):
         "The largest difference, beside the largest value (at least 1)"
         self.assertEqual(ours.shape, theirs.shape, what)
-        self.assertTrue(theirs.isfinite().all() and theirs.std() > 1e-6, what)                 # a constant would agree with anything
+        # a constant would agree with anything
+        self.assertTrue(theirs.isfinite().all() and theirs.std() > 1e-6, what)
         self.assertLess(((ours - theirs).abs().max()/theirs.abs().max().clamp(min=1)).item(), most, what)
 
     def check(self, config, size=None, classes=CLASSES, text=None, how='mean'):
@@ -331,7 +354,8 @@ class WholeModel(unittest.TestCase):
             out = model.train()(images, text)
             self.assertEqual(len(out.aux), 1)
             self.agree(masks, out.masks, 'masks, training'); self.agree(C, out.classes, 'classes, training')
-            self.agree(masks_before, out.aux[0][0], 'masks of the block before'); self.agree(C_before, out.aux[0][1], 'classes of the block before')
+            self.agree(masks_before, out.aux[0][0], 'masks of the block before')
+            self.agree(C_before, out.aux[0][1], 'classes of the block before')
         return model
 
     def test_every_field(self):
@@ -339,10 +363,12 @@ class WholeModel(unittest.TestCase):
             with self.subTest(name): self.check(replace(BASE, **changes))
 
     def test_every_field_matters(self):
-        "Settings that change the computation change the answer (with the same weights), so that agreement says something"
+        "With the same weights, these settings change the answer: agreement says something"
         images, text = pictures(), torch.cat(CLASSES)
-        for changes in (dict(p=0.25), dict(p=0.625), dict(p=0.75), dict(p=1.), dict(p=0), dict(cls_layer=1), dict(cls_layer=3), dict(heads=8),
-                        dict(self_key=True), dict(fusion_layers=(0, 2, 3, 4)), dict(decoder_layers=(2, 4, 6))):
+        for changes in (dict(p=0.25), dict(p=0.625), dict(p=0.75), dict(p=1.), dict(p=0), dict(cls_layer=1),
+                        dict(cls_layer=3),
+                        dict(heads=8), dict(self_key=True), dict(fusion_layers=(0, 2, 3, 4)),
+                        dict(decoder_layers=(2, 4, 6))):
             w = build(BASE).state_dict()
             with torch.no_grad():
                 one, other = (restated(w, c, images, CLASSES)[0] for c in (BASE, replace(BASE, **changes)))
@@ -351,7 +377,8 @@ class WholeModel(unittest.TestCase):
     def test_images_that_are_not_square(self):
         for p in (0, 0.25, 0.5, 0.625, 1.):
             for attention in ('decoupled', 'shared', 'pool'):
-                with self.subTest(p=p, attention=attention): self.check(replace(BASE, p=p, attention=attention), (96, 136))
+                with self.subTest(p=p, attention=attention):
+                    self.check(replace(BASE, p=p, attention=attention), (96, 136))
         with self.subTest('upright'): self.check(BASE, (120, 80))
         with self.subTest('narrower than a slice'): self.check(replace(BASE, p=0.75), (96, 56))
 
@@ -361,44 +388,52 @@ class WholeModel(unittest.TestCase):
         with self.subTest('conditioning off'): self.check(replace(BASE, **CONVNEXT, text_conditioning=False))
 
     def test_synonyms(self):
-        "Words and templates become one logit a class in three ways; the text tower is open_clip's, the reduction is written here"
-        words = (('red star', 'crimson star'), ('grass',), ('blue ring', 'a blue circle', 'azure ring'), ('rock', 'stone'))
+        "Words and templates become one logit a class in three ways; the text tower is open_clip's"
+        words = (('red star', 'crimson star'), ('grass',), ('blue ring', 'a blue circle', 'azure ring'),
+                 ('rock', 'stone'))
         templates = ('a photo of a {}.', 'there is {} in the scene', '{}')
         for how in ('mean', 'max', 'per-template'):
             with self.subTest(how):
                 model = build(BASE)
                 clip = model.clip
                 with torch.no_grad():
-                    E = [torch.stack([unit(clip.model.encode_text(clip.tokenizer([t.format(w) for t in templates])).float()) for w in ws]) for ws in words]
-                if how == 'mean': classes = [unit(unit(e.mean(1)).mean(0, keepdim=True)) for e in E]          # e: (words, templates, E)
+                    read = lambda w: clip.model.encode_text(clip.tokenizer([t.format(w) for t in templates]))
+                    E = [torch.stack([unit(read(w).float()) for w in ws]) for ws in words]
+                # e: (words, templates, E)
+                if how == 'mean': classes = [unit(unit(e.mean(1)).mean(0, keepdim=True)) for e in E]
                 elif how == 'max': classes = [unit(e.mean(1)) for e in E]
                 else: classes = [unit(e.mean(0)) for e in E]
                 text = clip.class_embeddings(Vocabulary(words, reduce=how), templates)
                 self.check(BASE, classes=classes, text=text, how='max' if how == 'max' else 'mean')
 
     def test_gradients(self):
-        "Every trained weight has the gradient of the restatement: nothing is detached, nothing is trained by another way"
-        for changes in ({}, dict(train_positions=True), dict(attention='shared', train_positions=True, scale='concat'), dict(p=0, train_positions=True, attention='pool')):
+        "Every trained weight has the gradient of the restatement"
+        for changes in ({}, dict(train_positions=True),
+                        dict(attention='shared', train_positions=True, scale='concat'),
+                        dict(p=0, train_positions=True, attention='pool')):
             with self.subTest(changes):
                 config = replace(BASE, **changes)
                 model, images, text = build(config).train(), pictures(), torch.cat(CLASSES)
                 positions = 'clip.model.visual.positional_embedding'
                 self.assertEqual(positions in trained_parameters(model), config.train_positions)
-                self.assertEqual([n for n in trained_parameters(model) if n.startswith('clip.') and n != positions], [])
+                of_clip = [n for n in trained_parameters(model) if n.startswith('clip.')]
+                self.assertEqual([n for n in of_clip if n != positions], [])
                 def total(masks, C):
                     g = torch.Generator().manual_seed(3)
                     return sum((x*torch.randn(x.shape, generator=g)).mean() for x in (masks, C))
                 out = model(images, text)
                 (total(out.masks, out.classes) + total(*out.aux[0])).backward()
-                leaves = {k: v.detach().clone().requires_grad_(k in trained_parameters(model)) for k, v in model.state_dict().items()}
+                leaves = {k: v.detach().clone().requires_grad_(k in trained_parameters(model))
+                          for k, v in model.state_dict().items()}
                 a, b = restated(leaves, config, images, CLASSES)
                 (total(*a) + total(*b)).backward()
                 for name, p in trained_parameters(model).items():
                     mine, its = (torch.zeros_like(p) if g is None else g for g in (leaves[name].grad, p.grad))
-                    self.assertLess((mine - its).abs().max().item(), 1e-3*max(its.abs().max().item(), 1e-3), name)
+                    self.assertLess((mine - its).abs().max().item(), 1e-3*max(its.abs().max().item(), 1e-3),
+                                    name)
 
 
-# --------------------------------------------------------------------------------------------------------------- the loss
+# --------------------------------------------------------------------------------------------------- the loss
 
 def read(m, points):
     "The map (h, w) at points (P, 2), x and y in [0, 1], bilinear between the centres of pixels, 0 outside"
@@ -422,23 +457,29 @@ def dice_loss(logits, truth):
     p = sigmoid(logits)
     return 1 - (2*(p*truth).sum() + 1)/(p.sum() + truth.sum() + 1)
 
-def softmax(x): return np.exp(x - x.max(-1, keepdims=True))/np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e/e.sum(-1, keepdims=True)
 
 def cheapest(cost):
     "All ways to give each target a query of its own (or each query a target), tried one by one"
     N, n = cost.shape
-    if n <= N: best = min(itertools.permutations(range(N), n), key=lambda q: sum(cost[i, j] for j, i in enumerate(q))); return list(zip(best, range(n)))
+    if n <= N:
+        best = min(itertools.permutations(range(N), n),
+                   key=lambda q: sum(cost[i, j] for j, i in enumerate(q)))
+        return list(zip(best, range(n)))
     best = min(itertools.permutations(range(n), N), key=lambda t: sum(cost[i, j] for i, j in enumerate(t)))
     return list(zip(range(N), best))
 
 def costs(masks, classes, target_classes, target_masks, points, w):
     "(N, n): -2 probability + 5 cross-entropy + 5 dice"
     likely = softmax(classes)
-    return np.array([[-w.classes*likely[i, c] + w.masks*cross_entropy(read(masks[i], points), read(t, points)) + w.dice*dice_loss(read(masks[i], points), read(t, points))
-                      for c, t in zip(target_classes, target_masks)] for i in range(len(masks))])
+    P, T = [read(m, points) for m in masks], [read(t, points) for t in target_masks]
+    return np.array([[-w.classes*likely[i, c] + w.masks*cross_entropy(p, t) + w.dice*dice_loss(p, t)
+                      for c, t in zip(target_classes, T)] for i, p in enumerate(P)])
 
 def slow_set_loss(masks, classes, truth, w):
-    "The loss of one set of answers in numpy, at the random points that torch gives in this order; and the matches"
+    "The loss of one set of answers, at the random points that torch gives in this order; the matches"
     K = classes.shape[-1] - 1
     wanted, pairs, matches = np.full(classes.shape[:2], K), [], []
     for b, (c, t) in enumerate(truth):
@@ -449,15 +490,18 @@ def slow_set_loss(masks, classes, truth, w):
             wanted[b, i] = c[j]
             pairs.append((masks[b, i], t[j]))
     chosen, bce, dice = int(0.75*w.points), 0., 0.
-    candidates, rest = torch.rand(len(pairs), 3*w.points, 2).double().numpy(), torch.rand(len(pairs), w.points - chosen, 2).double().numpy()
+    candidates = torch.rand(len(pairs), 3*w.points, 2).double().numpy()
+    rest = torch.rand(len(pairs), w.points - chosen, 2).double().numpy()
     for (m, t), some, more in zip(pairs, candidates, rest):
         unsure = np.argsort(np.abs(read(m, some)), kind='stable')[:chosen]
         points = np.concatenate([some[unsure], more])
-        bce += cross_entropy(read(m, points), read(t, points)); dice += dice_loss(read(m, points), read(t, points))
+        m, t = read(m, points), read(t, points)
+        bce, dice = bce + cross_entropy(m, t), dice + dice_loss(m, t)
     weight = np.ones(K + 1); weight[K] = w.no_object
     likely = np.take_along_axis(softmax(classes), wanted[..., None], -1)[..., 0]
     n = max(1, len(pairs))
-    return dict(classes=w.classes*(-np.log(likely)*weight[wanted]).sum()/weight[wanted].sum(), masks=w.masks*bce/n, dice=w.dice*dice/n), matches
+    return dict(classes=w.classes*(-np.log(likely)*weight[wanted]).sum()/weight[wanted].sum(),
+                masks=w.masks*bce/n, dice=w.dice*dice/n), matches
 
 def case(seed, B=2, N=4, K=5, size=(9, 7), label_size=(18, 14)):
     "Answers and label maps: random blocks of classes, some of them unknown (255)"
@@ -465,7 +509,8 @@ def case(seed, B=2, N=4, K=5, size=(9, 7), label_size=(18, 14)):
     masks, classes = 2*rng.standard_normal((B, N, *size)), 1.5*rng.standard_normal((B, N, K + 1))
     blocks = rng.choice([0, 1, 3, 4, 255], (B, 3, 2))
     labels = np.kron(blocks, np.ones((1, label_size[0]//3, label_size[1]//2), int))
-    truth = [([k for k in np.unique(l) if k != 255], [(l == k).astype(float) for k in np.unique(l) if k != 255]) for l in labels]
+    truth = [([k for k in np.unique(l) if k != 255],
+              [(l == k).astype(float) for k in np.unique(l) if k != 255]) for l in labels]
     return masks, classes, labels, truth
 
 def t32(x): return torch.tensor(x, dtype=torch.float32)
@@ -485,19 +530,23 @@ class Loss(unittest.TestCase):
         for seed in range(24):
             masks, classes, labels, truth = case(seed)
             expected, matches = self.slow(seed, masks, classes, truth, self.W)
-            given = [(torch.tensor(c, dtype=torch.long), t32(np.array(t)).reshape(-1, 18, 14)) for c, t in truth]
+            given = [(torch.tensor(c, dtype=torch.long), t32(np.array(t)).reshape(-1, 18, 14))
+                     for c, t in truth]
             torch.manual_seed(seed)
             found = set_loss(t32(masks), t32(classes), given, self.W)
-            for k in expected: self.assertAlmostEqual(found[k].item(), expected[k], delta=2e-5*max(1, expected[k]), msg=(seed, k))
-            for term in decided: decided[term] += self.slow(seed, masks, classes, truth, replace(self.W, **{term: 0.}))[1] != matches
+            for k in expected: self.assertAlmostEqual(found[k].item(), expected[k],
+                                                      delta=2e-5*max(1, expected[k]), msg=(seed, k))
+            for term in decided: decided[term] += self.slow(seed, masks, classes, truth,
+                                                            replace(self.W, **{term: 0.}))[1] != matches
         for term, n in decided.items(): self.assertGreater(n, 2, term)
 
     def test_no_object(self):
-        "By hand: two queries, one of which is matched to class 0; the other counts a tenth, and only if it is class K that is weighed"
+        "By hand: two queries, of which the first is matched to class 0; the weight is that of the other"
         masks = t32([[[[9.]*4]*4, [[-9.]*4]*4]])
         classes, truth = t32([[[0., 1., 2.], [0.5, 0., -1.]]]), [(torch.tensor([0]), torch.ones(1, 4, 4))]
         lse = lambda *x: math.log(sum(math.exp(v) for v in x))
-        first, second = lse(0, 1, 2) - 0, lse(0.5, 0, -1) + 1                        # -log p: of class 0, of "no object"
+        # -log p: of class 0, of "no object"
+        first, second = lse(0, 1, 2) - 0, lse(0.5, 0, -1) + 1
         for no_object in (0.1, 1., 0.):
             found = set_loss(masks, classes, truth, replace(self.W, no_object=no_object))
             self.assertAlmostEqual(found['classes'].item(), 2*(first + no_object*second)/(1 + no_object), 5)
@@ -506,9 +555,11 @@ class Loss(unittest.TestCase):
         "The parts are those of the last answer; the total adds the earlier ones"
         (masks, classes, labels, truth), (earlier, earlier_classes, _, _) = case(30), case(31)
         torch.manual_seed(5)
-        found = output_loss(Output(t32(masks), t32(classes), [(t32(earlier), t32(earlier_classes))]), torch.tensor(labels), self.W)
+        found = output_loss(Output(t32(masks), t32(classes), [(t32(earlier), t32(earlier_classes))]),
+                            torch.tensor(labels), self.W)
         torch.manual_seed(5)
-        last, before = (slow_set_loss(m, c, truth, self.W)[0] for m, c in ((masks, classes), (earlier, earlier_classes)))
+        last, before = (slow_set_loss(m, c, truth, self.W)[0]
+                        for m, c in ((masks, classes), (earlier, earlier_classes)))
         self.assertEqual(set(found), {'classes', 'masks', 'dice', 'total'})
         for k, v in last.items(): self.assertAlmostEqual(found[k].item(), v, delta=1e-4)
         self.assertAlmostEqual(found['total'].item(), sum(last.values()) + sum(before.values()), delta=2e-4)
@@ -518,7 +569,8 @@ class Loss(unittest.TestCase):
         scores, labels = rng.standard_normal((2, 3, 6, 4)), rng.choice([0, 1, 2, 255], (2, 6, 4))
         each = [cross_entropy(scores[b, k, y, x], float(labels[b, y, x] == k))
                 for b, y, x in np.argwhere(labels != 255) for k in range(3)]
-        self.assertAlmostEqual(pixel_loss(t32(scores), torch.tensor(labels))['total'].item(), float(np.mean(each)), 5)
+        self.assertAlmostEqual(pixel_loss(t32(scores), torch.tensor(labels))['total'].item(),
+                               float(np.mean(each)), 5)
 
 
 if __name__ == '__main__': unittest.main()

@@ -18,14 +18,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mrovseg_nb.data.rows import LazyRows
+from mrovseg_nb.data.rows import LabelledData
 from mrovseg_nb.data.conversion import check_shards, convert, encode_row, write_file
 from mrovseg_nb.data.retries import RetryPolicy
 from mrovseg_nb.data.stream import ShuffledStream
 from mrovseg_nb.data.shards import open_shards
 from mrovseg_nb.data.transforms import Augment
 from mrovseg_nb.data.vocabulary import parse_classes
-from mrovseg_nb.training.batches import MicroBatches, TrainingData, micro_batch_loader
+from mrovseg_nb.training.batches import MicroBatches, micro_batch_loader
 
 FAULTS = ('cut', 'cut', 'half', 'half', 'short', '500', '503', '504', '429', 'silent')   # how often each, in ten
 SILENT = 8                                                                               # at most, because they cost a timeout each
@@ -128,7 +128,9 @@ def rest(url, state):
 
 def slowly(i): time.sleep(0.01); return raw(i)
 
-def converted(folder, read=raw): return convert(LazyRows(read, range(N)), folder, 'noise', 'train', group=GROUP, size=50_000, progress=False)
+def noise(read=raw, rows=range(N)): return LabelledData(rows, parse_classes('noise'), read, name='noise', split='train')
+
+def converted(folder, read=raw): return convert(noise(read), folder, group=GROUP, size=50_000, progress=False)
 
 
 class Streaming(unittest.TestCase):
@@ -138,7 +140,7 @@ class Streaming(unittest.TestCase):
         datasets.disable_progress_bars()
         cls.tmp = tempfile.TemporaryDirectory()
         cls.folder = Path(cls.tmp.name)
-        convert(LazyRows(raw, range(N)), cls.folder, 'noise', 'train', group=GROUP, size=200_000, progress=False)
+        convert(noise(), cls.folder, group=GROUP, size=200_000, progress=False)
         cls.truth = {i: (str(i), raw(i)['labels'].tobytes(), np.asarray(Image.open(io.BytesIO(raw(i)['image']))).tobytes()) for i in range(N)}
 
     @classmethod
@@ -194,7 +196,7 @@ class Streaming(unittest.TestCase):
     def test_training_from_the_web(self):
         "The parts of a run do not depend on the connection, on workers, or on a stop"
         def parts(rows, **of):
-            data = TrainingData(rows, parse_classes([f'class {i}' for i in range(65536)]), ignore=65535, window=16, patience=quick)
+            data = LabelledData(rows, parse_classes([f'class {i}' for i in range(65536)]), ignore=65535, window=16, retry=quick)
             return MicroBatches(data, Augment(16), 2, 4, 0, **of)
         here = list(islice(parts(open_shards(self.folder)), 70))
         with serving(self.folder, 0.3) as (server, url):
@@ -213,7 +215,7 @@ class Streaming(unittest.TestCase):
             rows[3]['image']['bytes'] = rows[3]['image']['bytes'][:-300]
             rows[5]['labels'] = encode_row(raw(6))['labels']
             rows[8]['labels']['bytes'] = b'no picture'
-            with self.assertRaisesRegex(ValueError, '3 cannot be converted: its image cannot be read'): convert([rows[3]], tmp, 'bad', 'train', progress=False)
+            with self.assertRaisesRegex(ValueError, '3 cannot be converted: its image cannot be read'): convert(noise(dict, [rows[3]]), tmp, 'bad', progress=False)
             files = [write_file(Path(tmp)/'0.parquet', iter(rows), 10**9, 4)]
             with serving(tmp, 0.1) as (server, url):
                 opened = open_shards([f'{url}{files[0]["file"]}'], timeout=0.5, patience=quick)
@@ -259,7 +261,7 @@ class Streaming(unittest.TestCase):
         "The first row and a resume cost row groups, not files"
         with tempfile.TemporaryDirectory() as tmp:
             def large(i): return raw(i) | dict(image=raw(i)['image'] + np.random.default_rng(i).bytes(60_000))      # JPEG, then noise that no decoder looks at
-            convert(LazyRows(large, range(640)), tmp, 'noise', 'train', progress=False)
+            convert(noise(large, range(640)), tmp, progress=False)
             size = check_shards(Path(tmp)/'train')['files'][0]['bytes']
             with serving(tmp) as (server, url):
                 rows = open_shards(url)

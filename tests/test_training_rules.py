@@ -1,4 +1,4 @@
-"""Two rules of the trainer that a loss curve does not show: the running mean of the weights, and the random points of each part."""
+"""The trainer's running mean of the weights, and the random points of each part of the data."""
 import unittest
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def one_image():
     return replace(training_data('terrarium', 96), rows=rows)
 
 def totals(**changes):
-    "The loss of each step when nothing is learned (a rate of 0) and all images are the same: only the points differ"
+    "The loss of each step at a rate of 0 on one image again and again: only the points differ"
     t = trainer(replace(RECIPE, lr=0., **changes), one_image())
     return [now['total'] for now in t.steps(progress=False)]
 
@@ -45,15 +45,17 @@ class Rules(unittest.TestCase):
                 moved = max(moved, (p.detach() - expected[n]).abs().max().item())
                 expected[n] = 0.75*expected[n] + 0.25*p.detach().double()
         self.assertGreater(moved, 1e-3)
-        for n, w in trained_parameters(t.finish(None)).items(): torch.testing.assert_close(w.double(), expected[n], rtol=1e-5, atol=1e-6)
+        for n, w in trained_parameters(t.finish(None)).items():
+            torch.testing.assert_close(w.double(), expected[n], rtol=1e-5, atol=1e-6)
 
     def test_without_a_running_mean(self):
         t = trainer(RECIPE)
-        for _ in t.steps(progress=False): last = {n: p.detach().clone() for n, p in trained_parameters(t.model).items()}
+        for _ in t.steps(progress=False):
+            last = {n: p.detach().clone() for n, p in trained_parameters(t.model).items()}
         for n, w in trained_parameters(t.finish(None)).items(): self.assertTrue(torch.equal(w, last[n]), n)
 
     def test_points_of_every_step(self):
-        "Each step has points of its own; they depend on the seed and on the number of the step, and on nothing else"
+        "Each step has points of its own, which depend only on the seed and on the number of the step"
         first = totals()
         self.assertEqual(len(set(first)), 4, 'the same points in two steps')
         self.assertGreater(max(first) - min(first), 1e-3)
@@ -62,7 +64,7 @@ class Rules(unittest.TestCase):
         self.assertFalse(set(totals(seed=1)) & set(first))
 
     def test_points_of_every_part(self):
-        "The parts of a step are numbered on: step s in two parts has the points of steps 2s and 2s + 1 in one"
+        "Step s in two parts has the points of steps 2s and 2s + 1 in one part"
         one = totals(batch=1, accumulate=1)
         two = totals(batch=2, accumulate=2, steps=2)
         for s in range(2): self.assertAlmostEqual(two[s], (one[2*s] + one[2*s + 1])/2, 5)

@@ -48,6 +48,9 @@ class OpenVocabularyModel(nn.Module, ModelHubMixin):
     ) -> Tensor:          # (B, K, h, w), at the method's own resolution
         "The score of every class at every position."
         raise NotImplementedError
+    def forward(self, images:Tensor, text:Tensor|Text):
+        "What a loss is computed from: scores; or masks and classes, an `Output`."
+        return self.scores(images, text)
     def probabilities(
         self,
         scores:Tensor, # (K, H, W) at the size of the image

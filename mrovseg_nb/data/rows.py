@@ -206,6 +206,11 @@ def first(self:LabelledData, n:int) -> LabelledData:
     else: rows = list(islice(self.rows, n))
     return replace(self, rows=rows)
 
+@patch
+def in_memory(self:LabelledData) -> LabelledData:
+    "The same data with all samples read, to be used several times."
+    return replace(self, rows=list(self), decode=dict, table=None)
+
 # %% ../../nbs/02_data/04_rows.ipynb #b6ba5e2f
 GROUPS = 64
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..clip.protocols import PROTOCOLS, Protocol
 from ..basics.records import write_record
 from ..data.rows import LabelledData
-from .metrics import ratio
+from .metrics import divide_or_nan
 
 # %% ../../nbs/08_evaluation/05_reports.ipynb #cd6879eb
 def per_class(
@@ -25,8 +25,8 @@ def per_class(
     k = len(confusion)
     if len(names) != k: raise ValueError(f'There are {len(names)} names for {k} labels')
     hits, pixels, predicted = confusion.diagonal(), confusion.sum(1), confusion[:, :-1].sum(0)
-    iou = np.where(pixels > 0, ratio(hits, pixels + predicted - hits), np.nan)
-    accuracy, columns, errors = ratio(hits, pixels), [*names, 'none of them'], np.array(confusion)
+    iou = np.where(pixels > 0, divide_or_nan(hits, pixels + predicted - hits), np.nan)
+    accuracy, columns, errors = divide_or_nan(hits, pixels), [*names, 'none of them'], np.array(confusion)
     np.fill_diagonal(errors, -1)
     commonest = errors.argmax(1)
     rows = []

@@ -20,7 +20,7 @@ from ..basics.pictures import heat_map
 from ..clip.outputs import Output
 from ..data.vocabulary import Vocabulary
 from ..mrovseg.model import MROVSeg
-from ..training.losses import class_masks, LossWeights, match
+from ..training.losses import class_masks, LossWeights, match_queries
 
 # %% ../../nbs/09_study/04_attention.ipynb #ed55af60
 @torch.no_grad()
@@ -112,7 +112,7 @@ def matched_queries(
                 if classes[-1] >= K: raise ValueError(f'The labels hold class {classes[-1]}, but the vocabulary has {K} classes')
                 with torch.random.fork_rng():
                     torch.manual_seed(0)
-                    i, j = match(out.masks[b], out.classes[b], classes, truth, LossWeights())
+                    i, j = match_queries(out.masks[b], out.classes[b], classes, truth, LossWeights())
                 j, order = j.sort()                                                      # as the truth is ordered
                 i = i[order]
                 yield X[b, i], classes[j], truth[j], M_global[b][:, i], None if M_local is None else M_local[b][:, i]

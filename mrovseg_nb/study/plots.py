@@ -289,7 +289,7 @@ def plot_confusion(
 ) -> go.Figure:
     "The confusion table, rows normalised."
     if isinstance(counts, dict):
-        if 'confusion' not in counts['results']: raise ValueError('This record has no confusion table: count one with evaluate.count')
+        if 'confusion' not in counts['results']: raise ValueError('This record has no confusion table: count one with evaluate.count_images')
         counts = counts['results']['confusion']
     n = np.asarray(counts)
     percent = (100*n/np.maximum(n.sum(1, keepdims=True), 1)).round().astype(np.uint8)              # a byte each

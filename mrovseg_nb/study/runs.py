@@ -29,7 +29,7 @@ from .alignment import alignment
 from .attention import focus
 from .embeddings import query_embeddings, separation
 from ..evaluation.evaluate import evaluate
-from ..evaluation.reports import plain
+from ..evaluation.reports import to_json
 from ..evaluation.speed import cost, forward_seconds
 from ..mrovseg.model import MROVSeg, MROVSegConfig
 from ..clip.model_files import config_from_json
@@ -45,10 +45,10 @@ def by_resolution(
 ) -> list[dict]: # crop, and mIoU of all classes and by tier
     "Fig. 7: the same scenes, seen larger and larger, by one model."
     trained_at, out = model.crop, []
-    rows = list(terrarium('val', scenes, 192))
+    data = terrarium('val', scenes, 192).in_memory()
     try:
         for model.crop in RESOLUTIONS:
-            found = evaluate(model, rows, parse_classes(CLASSES), TIERS)
+            found = evaluate(model, data)
             out.append(dict(crop=model.crop, all=found['miou_present'], **found['tiers']))
     finally: model.crop = trained_at
     return out
@@ -60,16 +60,17 @@ def measure(
     progress:bool=False,
 ) -> dict:                # JSON
     "All that is recorded of a trained model."
-    vocabulary, rows = parse_classes(CLASSES), list(terrarium('val', scenes, model.crop))
+    data = terrarium('val', scenes, model.crop).in_memory()
+    vocabulary, rows = data.vocabulary, data.rows
     also = ('boundary', 'sizes', 'oracles', 'panoptic')
-    found = evaluate(model, rows, vocabulary, TIERS, also=also, things=len(THINGS), progress=progress)
+    found = evaluate(model, data, also=also, progress=progress)
     seen = dict(results=found, cost=cost(model, (model.crop, model.crop), len(vocabulary)), resolutions=by_resolution(model),
-                alignment=alignment(model, [np.array(r['image']) for r in rows[:32]]))
+                alignment=alignment(model, [r['image'] for r in rows[:32]]))
     if model.config.attention != 'pool':
         seen['separation'] = separation(*query_embeddings(model, rows[:64], vocabulary))
         looks = focus(model, rows[:64], vocabulary)
         seen['focus'] = {k: v[looks['classes'] < len(THINGS)].mean() for k, v in looks.items() if k != 'classes'}   # of things
-    return plain(seen)
+    return to_json(seen)
 
 # %% ../../nbs/09_study/02_runs.ipynb #9d800a6d
 def run_folder(run:Run) -> Path: # where it trains

@@ -19,7 +19,8 @@ from ..basics.files import file_digest
 # %% ../../nbs/07_training/05_checkpoints.ipynb #8747e8d9
 def flatten_optimizer(optimizer:dict) -> tuple[dict[str, Tensor], list[dict]]: # tensors by name; the groups
     "The `state_dict` of an optimizer as named tensors and the rest."
-    return {f'{i}.{k}': v for i, s in optimizer['state'].items() for k, v in s.items()}, optimizer['param_groups']
+    tensors = {f'{i}.{k}': v for i, averages in optimizer['state'].items() for k, v in averages.items()}
+    return tensors, optimizer['param_groups']
 
 def nest_optimizer(tensors:dict[str, Tensor], param_groups:list[dict]) -> dict:
     "The inverse of `flatten_optimizer`."
@@ -38,7 +39,8 @@ def fsync_path(path:Path) -> None:
 
 def list_checkpoints(folder:Path) -> list[Path]: # the oldest first
     "The finished checkpoints of a run."
-    return sorted(p for p in Path(folder).glob('step-*') if re.fullmatch(r'step-\d{8}', p.name) and p.is_dir())
+    folders = [p for p in Path(folder).glob('step-*') if p.is_dir()]
+    return sorted(p for p in folders if re.fullmatch(r'step-\d{8}', p.name))
 
 # %% ../../nbs/07_training/05_checkpoints.ipynb #23a6d58b
 def write_checkpoint(
@@ -87,7 +89,9 @@ def set_aside(path:Path) -> Path: # its new name, which is not that of a checkpo
     "Rename a damaged checkpoint, so that the run can write another one in its place."
     aside = path.with_name(f'damaged-{path.name}')
     n = 1
-    while aside.exists(): n += 1; aside = path.with_name(f'damaged-{path.name}-{n}')
+    while aside.exists():
+        n += 1
+        aside = path.with_name(f'damaged-{path.name}-{n}')
     os.replace(path, aside)
     return aside
 

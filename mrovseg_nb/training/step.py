@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..clip.interface import OpenVocabularyModel, image_tensor
 from ..clip.model_files import trained_parameters
 from ..methods.registry import method_of
-from .losses import loss_of
+from .losses import training_loss
 from .recipes import Recipe, learning_rate
 
 # %% ../../nbs/07_training/04_step.ipynb #8387212f
@@ -102,7 +102,7 @@ class Stepper:
         images, labels = image_tensor(images, device), labels.to(device, non_blocking=True)
         sync = nullcontext() if last else self.accelerator.no_sync(self.model)
         with sync, attention_kernels(device):
-            losses = loss_of(self.model(images, self.text), labels, self.recipe.loss, self.ignore)
+            losses = training_loss(self.model(images, self.text), labels, self.recipe.loss, self.ignore)
             self.accelerator.backward(losses['total'] / self.recipe.accumulate)
         return {k: v.detach() for k, v in losses.items()}
 

@@ -26,14 +26,15 @@ from mrovseg_nb.training.checkpoints import (
     write_checkpoint)
 from .recipes import Recipe, learning_rate
 from .step import Stepper, make_accelerator, seed_micro_batch
-from .batches import MicroBatches, TrainingData, micro_batch_loader, training_data
+from .batches import MicroBatches, micro_batch_loader, training_data
+from ..data.rows import LabelledData
 
 # %% ../../nbs/07_training/06_trainer.ipynb #b431cbb5
 class Trainer:
     "A run: its parts and its progress."
     def __init__(self,
         model:OpenVocabularyModel, # of a registered method; (images, text) -> Output, or scores of pixels
-        data:TrainingData,
+        data:LabelledData,
         recipe:Recipe,
         out:Path|None=None,     # folder of the run: checkpoints/ and logs/
         log:str|None=None,      # a tracker of Accelerate, like tensorboard
@@ -45,7 +46,7 @@ class Trainer:
         self.model, self.data, self.recipe, self.size = model, data, recipe, recipe.batch//pieces
         self.folder = out and out/'checkpoints'
         self.identity = run_identity(model, data, recipe, self.size) if out else None     # of its checkpoints
-        self.stepper = Stepper(a, model, model.text(data.classes), recipe, data.ignore)
+        self.stepper = Stepper(a, model, model.text(data.vocabulary), recipe, data.ignore)
         self.done, self.seconds = 0, 0.                                                   # steps; of all sessions
         self.lanes, self.curve = {}, []                                                   # their places; a dict a step
         self.stop_requested, self.code = False, commit()                                  # the commit that began the run
@@ -104,7 +105,7 @@ def summary(self:Trainer, points:int=100) -> list[dict]: # step, mean losses and
 # %% ../../nbs/07_training/06_trainer.ipynb #21a20e9f
 def run_identity(
     model:OpenVocabularyModel,
-    data:TrainingData,
+    data:LabelledData,
     recipe:Recipe,
     size:int,      # images a micro-batch
 ) -> dict:         # as JSON gives it back
@@ -213,7 +214,7 @@ def train(
     config:ModelConfig,          # of a registered method
     recipe:Recipe=Recipe(),
     out:str|Path|None=None,      # folder of the run; None: nothing is written
-    data:TrainingData|None=None, # None: what the recipe names
+    data:LabelledData|None=None, # None: what the recipe names
     resume:bool=False,           # go on from the newest checkpoint in `out`, if there is one
     every:int=500,               # steps between checkpoints
     keep:int=2,                  # number of checkpoints that stay
@@ -227,7 +228,7 @@ def train(
         raise ValueError(f'The model is made for images of {config.crop} pixels, the recipe crops {crop}: make them equal')
     if out and list_checkpoints(out/'checkpoints') and not resume:
         raise ValueError(f'{out} holds a run already: resume it, or train in another folder')
-    data = data or training_data(recipe.data, crop)                # refused, if need be, before weights are loaded
+    if data is None: data = training_data(recipe.data, crop)       # refused, if need be, before weights are loaded
     set_seed(recipe.seed)
     trainer = Trainer(build_model(config), data, recipe, out, log)
     if out and resume: trainer.restore()
@@ -242,7 +243,7 @@ def finish(self:Trainer, out:Path|None) -> OpenVocabularyModel:
     for tracker in a.trackers: tracker.finish()
     with torch.no_grad():
         for n, p in self.mean.items(): trained_parameters(model)[n].copy_(p)
-    model.classes = list(self.data.classes)
+    model.classes = list(self.data.vocabulary)
     if out and a.is_main_process:
         save_model(model, out)
         write_record(
