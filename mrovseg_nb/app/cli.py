@@ -117,7 +117,7 @@ def label_paths(
 def run_segment(a:argparse.Namespace):
     from mrovseg_nb.app.segmenter import Segmenter, iterate_images
     from mrovseg_nb.basics.files import write_atomic
-    from mrovseg_nb.basics.pictures import as_bytes
+    from mrovseg_nb.basics.images import to_png_bytes
     images = [Path(p).expanduser() for p in iterate_images(a.image)]
     paths = label_paths(images, a.out and Path(a.out).expanduser())
     results = Segmenter.from_pretrained(a.model).stream(images, a.classes, a.background_words or a.background)
@@ -125,7 +125,7 @@ def run_segment(a:argparse.Namespace):
         result.save(path)
         if a.picture:
             picture = path.with_name(path.stem.removesuffix('_labels') + '_picture.png')
-            write_atomic(picture, as_bytes(result.to_pil()))
+            write_atomic(picture, to_png_bytes(result.to_pil()))
         print(f'{image} -> {path}: {result}')
 
 # %% ../../nbs/10_app/08_cli.ipynb #c49fea5b

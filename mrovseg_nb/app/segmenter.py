@@ -6,7 +6,7 @@
 __all__ = ['STUFF', 'is_single_image', 'iterate_images', 'background_words', 'Segmenter']
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #b426a5d3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from .segmentation import PanopticSegmentation, Segmentation
 from ..basics.images import list_images, read_image
 from ..clip.interface import OpenVocabularyModel
+from ..data.terrarium import class_looks
 from ..data.vocabulary import Vocabulary, parse_classes
 from ..methods.registry import METHODS, create_model, load_model
 
@@ -87,6 +88,14 @@ class Segmenter:
             raise ValueError("This model has no vocabulary of its own: name the classes, like 'dog; cat'")
         return self.vocabulary
 
+# %% ../../nbs/10_app/02_segmenter.ipynb #352905f6
+@patch
+def looks(self:Segmenter,
+    names:Iterable[str],                    # K class names
+) -> tuple[np.ndarray, list[str]]|None:     # (K, 3) colours, K patterns
+    "How classes are drawn: as their names say if the CLIP is one of Terrarium's, else in colours of the palette."
+    return class_looks(list(names)) if self.model.clip.name.startswith('terrarium') else None
+
 # %% ../../nbs/10_app/02_segmenter.ipynb #ab376cef
 @patch
 def stream(self:Segmenter,
@@ -104,7 +113,8 @@ def stream(self:Segmenter,
     while batch := list(islice(arrays, batch_size)):
         for image, scores in zip(batch, self.model.predict(batch, with_background)):
             labels = scores.argmax(0)                                        # (K + B, H, W) -> (H, W)
-            yield Segmentation(image, list(vocabulary), scores[:K], np.where(labels < K, labels, -1))
+            yield Segmentation(image, list(vocabulary), scores[:K], np.where(labels < K, labels, -1),
+                               looks=self.looks(vocabulary))
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #69a0ef48
 @patch
@@ -151,4 +161,4 @@ def panoptic(self:Segmenter,
         scores[k][where], labels[where] = s['score'], k
     names = list(vocabulary)
     named = [{'id': s['id'], 'class': names[s['label']], 'score': s['score'], 'area': s['area']} for s in segments]
-    return PanopticSegmentation(image, names, scores, labels, ids, named)
+    return PanopticSegmentation(image, names, scores, labels, ids, named, looks=self.looks(names))

@@ -12,7 +12,7 @@ import json, os, re, warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..basics.files import json_items
+from ..data.json_items import json_items
 
 # %% ../../nbs/06_benchmarks/03_layouts.ipynb #29634bc2
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from datasets import Dataset, IterableDataset
 from .rows import image_name, LabelledData, UnreadableRow, why_unread
 from ..basics.images import list_images
 from .labels import read_pixels, remap_labels, lookup_table, ignore_label
-from ..basics.files import json_items
+from .json_items import json_items
 from .object_masks import decode_mask
 from .shards import find_manifest, is_hub_name, open_shards, read_manifest
 from .vocabulary import Vocabulary, parse_classes

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..basics.pages import STYLE, VIEW
-from ..basics.pictures import as_bytes, enlarge, join, legend, overlay, palette, present, titled
+from ..basics.images import to_jpeg_bytes, to_png_bytes
+from ..basics.pages import html_page
+from ..basics.pictures import enlarge, join, legend, overlay, palette, present, titled
 from ..basics.files import write_atomic
 from .evaluate import report
 from .metrics import ConfusionMatrix
@@ -69,7 +70,8 @@ def image_files(
     out = {}
     for i, k in enumerate(kept, 1):
         kind = 'png' if max(k.image.shape[:2]) <= 256 else 'jpeg'
-        content = as_bytes(draw_worst(k, names, ignore), kind)
+        encode = to_png_bytes if kind == 'png' else to_jpeg_bytes
+        content = encode(draw_worst(k, names, ignore))
         slug = re.sub(r'[^\w-]+', '-', k.name).strip('-')[-60:]
         out[f'worst_{i:02}_{slug}_{hashlib.sha1(content).hexdigest()[:8]}.{kind}'] = content
     return out
@@ -95,15 +97,13 @@ def results_html(
     pictures:Sequence[str],    # names of their files
 ) -> str:
     "The page; its pictures are files beside it."
-    head = ['<!doctype html>', '<html lang="en"><meta charset="utf-8">', VIEW,
-            f'<title>{escape(title)}</title>', f'<style>\n{STYLE}\n{WIDE_PAGE}\n</style>']
     body = [f'<h1>{escape(title)}</h1>', f'<pre>{escape(numbers)}</pre>']
     if kept: body.append(f'<h2>The {len(kept)} worst images</h2>')
     for i, (image, picture) in enumerate(zip(kept, pictures), 1):
         body += [f'<section><h3>{i}. {escape(image.name)}, mIoU {100*image.miou:.1f}</h3>',
                  f'<img src="{escape(picture)}" alt="image, truth and prediction"></section>']
     body += ['<h2>Class by class</h2>', f'<pre>{escape(classes)}</pre>']
-    return '\n'.join([*head, *body, '</html>\n'])
+    return html_page(title, '\n'.join(body), WIDE_PAGE)
 
 # %% ../../nbs/08_evaluation/07_results_page.ipynb #59703857
 def save_results(
