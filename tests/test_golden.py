@@ -14,22 +14,20 @@ import numpy as np
 import torch
 from accelerate.utils import set_seed
 
-from mrovseg_nb.benchmarks.benchmarks import benchmark, stored_rows
+from mrovseg_nb.benchmarks.benchmarks import load_benchmark
 from mrovseg_nb.benchmarks.miniatures import write_miniature
 from mrovseg_nb.basics.files import shipped
 from mrovseg_nb.data.terrarium import (
-    CLASSES, THINGS, TIERS, caption_text, visible_names, scene, split_scene, terrarium)
+    CLASSES, THINGS, caption_text, visible_names, scene, split_scene, terrarium)
 from mrovseg_nb.data.transforms import san_augmentation
-from mrovseg_nb.benchmarks.published_names import benchmark_vocabulary
 from mrovseg_nb.data.vocabulary import parse_classes
 from mrovseg_nb.study.tables import TABLES, order_agreement, filled_table, read_records
 from mrovseg_nb.evaluation.evaluate import evaluate
-from mrovseg_nb.clip.clip import load_clip
 from mrovseg_nb.mrovseg.model import PRESETS, preset
 from mrovseg_nb.clip.model_files import trained_parameters
 from mrovseg_nb.methods.registry import build_model, create_model, load_model
 from mrovseg_nb.training.recipes import RECIPES, resolve_recipe, recipe
-from mrovseg_nb.training.batches import MicroBatches, TrainingData, micro_batch_loader, training_data
+from mrovseg_nb.training.batches import MicroBatches, micro_batch_loader, training_data
 from mrovseg_nb.training.trainer import Trainer
 
 FILE = Path(__file__).with_name('golden.json')
@@ -140,9 +138,9 @@ def evaluated():
     def numbers(x):
         if isinstance(x, dict): return {k: numbers(v) for k, v in x.items()}
         return digits(x) if isinstance(x, np.ndarray) else x
-    _, model, vocabulary = said('mrovseg-terrarium')
-    found = evaluate(model, list(terrarium('val', 12)), vocabulary, TIERS,
-                     also=('boundary', 'sizes', 'oracles', 'panoptic'), things=len(THINGS))
+    _, model, _ = said('mrovseg-terrarium')
+    data = replace(terrarium('val', 12).in_memory(), expected=None)
+    found = evaluate(model, data, also=('boundary', 'sizes', 'oracles', 'panoptic'))
     del found['confusion']
     return numbers(found)
 
@@ -151,16 +149,14 @@ def evaluated():
 def miniature(name, root):
     "Three pictures in a benchmark's files, as its recipe would read them, with one template a word"
     write_miniature(name, root, split='train')
-    b, (rows, reader) = benchmark(name), stored_rows(name, 'train', root, allow_partial=True)
-    words = replace(benchmark_vocabulary(name), templates='single')
-    how = dict(window=256, on_error='skip', decode=reader.row)
-    return TrainingData(rows, words, b.ignore, things=b.things, **how)
+    data = load_benchmark(name, 'train', root=root, allow_partial=True)
+    return replace(data, vocabulary=replace(data.vocabulary, templates='single'), on_error='skip')
 
 def stepped(config, r, data=None, steps=2):
     "Losses, norms and rates of the first steps, and what the weights are then"
     r = replace(r, workers=0, precision='no')
     set_seed(r.seed)
-    t = Trainer(build_model(config), data or training_data(r.data, r.augment.crop), r)
+    t = Trainer(build_model(config), training_data(r.data, r.augment.crop) if data is None else data, r)
     curve = [{k: digits(v)[0] for k, v in now.items()}
              for now in itertools.islice(t.steps(progress=False), steps)]
     weights = {n: p.detach().double().numpy() for n, p in trained_parameters(t.finish(None)).items()}

@@ -48,10 +48,10 @@ def run_evaluate(a:argparse.Namespace):
     chosen = {name: value for name in EVALUATION_OPTIONS if (value := getattr(a, name, None)) is not None}
     found = evaluate_on(a.benchmark, model, a.out, str(a.model), progress=True, **chosen)
     if not is_first_process(): return
-    print(f"{a.model} on {found['pictures']} of {found['expected']} pictures of {a.benchmark}, {len(found['names'])} labels, percent")
+    print(f"{a.model} on {found['pictures']} of {found['expected']} images of {a.benchmark}, {len(found['names'])} labels, percent")
     print(report(found, found['names']))
     if a.classes: print(class_table(per_class(found['confusion'], found['names'])))
-    if a.out: print(f"record, classes and worst pictures: {Path(a.out)/'index.html'}")
+    if a.out: print(f"record, classes and worst images: {Path(a.out)/'index.html'}")
 
 EVALUATION_OPTIONS = ('split', 'vocabulary', 'root', 'source', 'allow_partial', 'first', 'protocol', 'also', 'thresholds', 'on_error', 'batch_size')
 
@@ -67,7 +67,7 @@ def run_convert(a:argparse.Namespace):
     data = load_benchmark(a.name, a.split, root=a.root, source=a.source or 'original', allow_partial=a.allow_partial)
     folder = convert(data, Path(a.out)/a.name, seed=a.seed, licence=benchmark(a.name).licence)
     made = check_shards(folder)
-    print(f"{made['rows']} pictures in {len(made['files'])} files, checked: {folder}")
+    print(f"{made['rows']} images in {len(made['files'])} files, checked: {folder}")
 
 def run_recipes(a:argparse.Namespace):
     from mrovseg_nb.training.recipes import RECIPES, recipe_table
@@ -191,11 +191,11 @@ VERBS |= {
         (('--protocol',), dict(metavar='NAME', help='size rule: own, san, sed, cliper, panoptic, cityscapes (the usual one)')),
         (('--also',), dict(nargs='*', metavar='WHAT', help='what else is counted: boundary, sizes, oracles, panoptic (what is usual)')),
         (('--thresholds',), dict(metavar='PAPER', help='of panoptic segments: maft+, fc-clip, mask2former (maft+)')),
-        (('--on-error',), dict(choices=['raise', 'skip'], help='what to do about a picture that cannot be read (raise)')),
-        (('--first',), dict(type=int, metavar='N', help='only so many pictures (all)')),
-        (('--batch',), dict(type=int, dest='batch_size', metavar='N', help='pictures at a time (16 of terrarium, else 1)')),
+        (('--on-error',), dict(choices=['raise', 'skip'], help='what to do about an image that cannot be read (raise)')),
+        (('--first',), dict(type=int, metavar='N', help='only the first N images (all)')),
+        (('--batch',), dict(type=int, dest='batch_size', metavar='N', help='images at a time (16 of terrarium, else 1)')),
         (('--classes',), dict(action='store_true', help='also print every class')),
-        (('--out',), dict(metavar='DIR', help='folder for a record, a table of classes, and a page with the worst pictures'))]),
+        (('--out',), dict(metavar='DIR', help='folder for a record, a table of classes, and a page with the worst images'))]),
     'benchmarks': (run_benchmarks, 'list the data sets: what each needs, its licence, and whether it is on this machine', [ROOT, SPLIT]),
     'convert': (run_convert, 'write a benchmark as mixed Parquet files, which stream well and can be checked', [
         (('name',), dict(metavar='NAME', help='one of those that `mrovseg benchmarks` lists')), *SOURCE,

@@ -161,8 +161,8 @@ def evaluate(
         skipped=skipped or [], partial=bool(skipped) or data.expected not in (None, pictures))
     if 'boundary' in also: found['boundary'] = t['boundary'].results(tiers)
     if 'sizes' in also: found['sizes'] = t['sizes'].results()
-    if 'panoptic' in also: found['panoptic'] = t['panoptic'].results()
     if 'oracles' in also: found['oracles'] = {name: t[name].results(tiers) for name in ('masks', 'names')}
+    if 'panoptic' in also: found['panoptic'] = t['panoptic'].results()
     return found
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #9e93bd77
