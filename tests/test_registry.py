@@ -151,8 +151,10 @@ class Registry(unittest.TestCase):
         (run/'open_clip_config.json').write_text('{}')
         for changes in (dict(clip=f'local-dir:{run}'), dict(clip='hf-hub:owner/name'), dict(clip=str(run)),
                         dict(pretrained=str(run/'model.safetensors')), dict(pretrained='hf-hub:owner/name')):
-            (run/'config.json').write_text(json.dumps(description | dict(config=description['config'] | changes)))
-            with mock.patch('open_clip.create_model') as creates, mock.patch('open_clip.get_tokenizer') as reads:
+            hostile = description | dict(config=description['config'] | changes)
+            (run/'config.json').write_text(json.dumps(hostile))
+            with mock.patch('open_clip.create_model') as creates, \
+                 mock.patch('open_clip.get_tokenizer') as reads:
                 for load in (mrovseg_nb.load_model, mrovseg_nb.Segmenter.from_pretrained,
                              Toy.from_pretrained):
                     with self.assertRaisesRegex(ValueError, 'a file may only name'): load(run)
