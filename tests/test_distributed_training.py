@@ -14,7 +14,8 @@ from mrovseg_nb.training.losses import LossWeights
 from mrovseg_nb.training.recipes import Recipe
 from mrovseg_nb.training.trainer import TrainingStopped, Trainer, train
 
-CONFIG = replace(preset('terrarium'), blocks=2, queries=8, fusion_layers=(0, 2, 3, 4), p=0)   # p = 0 has weights without a gradient
+# p = 0 has weights without a gradient
+CONFIG = replace(preset('terrarium'), blocks=2, queries=8, fusion_layers=(0, 2, 3, 4), p=0)
 RECIPE = Recipe(steps=20, batch=8, warmup=4, lanes=4, precision='no', loss=LossWeights(points=256))
 
 def run(folder, accumulate, every=5):
@@ -34,7 +35,8 @@ def weights(folder): return load_file(folder/'model.safetensors')
 class TwoProcesses(unittest.TestCase):
     def two(self, folder, every=5):
         "Two processes on a run"
-        done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', __file__, str(folder), str(every)],
+        done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone',
+                               '--nproc_per_node', '2', __file__, str(folder), str(every)],
                               capture_output=True, text=True, timeout=300)
         self.assertEqual(done.returncode, 0, done.stderr[-3000:])
         return json.loads((folder/'record.json').read_text())
@@ -44,19 +46,22 @@ class TwoProcesses(unittest.TestCase):
             two, one = Path(tmp)/'two', Path(tmp)/'one'
             theirs, ours = self.two(two), run(one, 2)
             self.assertEqual((ours['processes'], theirs['processes'], len(ours['curve'])), (1, 2, 20))
-            for a, b in zip(ours['curve'], theirs['curve']): self.assertLess(abs(a['total'] - b['total']), 1e-4*a['total'] + 1e-4, (a, b))
-            self.assertLess(ours['curve'][-1]['total'], 0.8*ours['curve'][0]['total'])        # it learned something
+            for a, b in zip(ours['curve'], theirs['curve']):
+                self.assertLess(abs(a['total'] - b['total']), 1e-4*a['total'] + 1e-4, (a, b))
+            self.assertLess(ours['curve'][-1]['total'], 0.8*ours['curve'][0]['total'])  # it learned something
 
             whole = weights(two)
-            (two/'checkpoints'/'step-00000020').rename(two/'gone')                            # as if killed after step 15,
+            (two/'checkpoints'/'step-00000020').rename(two/'gone')  # as if killed after step 15,
             self.two(two, every=2)
-            (two/'checkpoints'/'step-00000020').rename(two/'gone too')                        # and again after step 18, which a resumed run wrote
+            # and again after step 18, which a resumed run wrote
+            (two/'checkpoints'/'step-00000020').rename(two/'gone too')
             self.two(two)
             for name, w in weights(two).items(): self.assertTrue(torch.equal(w, whole[name]), name)
 
-            (two/'checkpoints'/'step-00000020').rename(two/'gone again')                      # what two began, one can end
+            (two/'checkpoints'/'step-00000020').rename(two/'gone again')  # what two began, one can end
             run(two, 2)
-            for name, w in weights(two).items(): torch.testing.assert_close(w, whole[name], rtol=1e-2, atol=1e-3)
+            for name, w in weights(two).items():
+                torch.testing.assert_close(w, whole[name], rtol=1e-2, atol=1e-3)
 
 
 if __name__ == '__main__': process(Path(sys.argv[1]), int(sys.argv[2]))

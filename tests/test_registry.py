@@ -17,7 +17,7 @@ from mrovseg_nb.app.cli import main
 from mrovseg_nb.app.segmentation import read_labels
 from mrovseg_nb.clip.dense_features import value_features
 from mrovseg_nb.clip.interface import ModelConfig, OpenVocabularyModel
-from mrovseg_nb.clip.text_embeddings import per_class, vectors
+from mrovseg_nb.clip.text_embeddings import all_vectors, class_logits
 from mrovseg_nb.data.terrarium import scene, terrarium
 from mrovseg_nb.methods.registry import METHODS, Method, register
 from mrovseg_nb.training.recipes import Recipe
@@ -38,7 +38,7 @@ class Toy(OpenVocabularyModel):
     def scores(self, images, text):
         with torch.no_grad(): features = value_features(self.clip, self.clip.features(images).maps[-2])
         features = F.normalize(F.conv2d(features, self.mix_weight), dim=1)               # (B, E, h, w)
-        logits = per_class(torch.einsum('bchw,tc->bhwt', features, vectors(text)), text).movedim(-1, 1)
+        logits = class_logits(torch.einsum('bchw,tc->bhwt', features, all_vectors(text)), text).movedim(-1, 1)
         return 20*logits if self.offset is None else 20*logits + self.offset
 
 SMALL = ToyConfig('terrarium', 'terrarium', 'terrarium', 96)

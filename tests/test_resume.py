@@ -1,7 +1,8 @@
-"""A run that is killed with SIGKILL at random moments, half of them inside a save, and resumed ends with the weights of one that was not.
+"""A run that is killed with SIGKILL at random moments, half of them inside a save, and resumed ends with the
+weights of one that was not.
 
     python -m unittest tests.test_resume     # 3 kills, as in CI
-    python tests/test_resume.py 20           # 20 runs, each killed once or twice; writes data/results/resume.json
+    python tests/test_resume.py 20    # 20 runs, each killed once or twice; writes resume.json of the results
 """
 import json, os, random, signal, subprocess, sys, tempfile, time, unittest
 from hashlib import sha256
@@ -19,12 +20,15 @@ def train_here(folder):
     from mrovseg_nb.training.trainer import train
     torch.set_num_threads(1)
     config = replace(preset('terrarium'), blocks=2, queries=8, fusion_layers=(0, 2, 3, 4))
-    train(config, Recipe(steps=STEPS, batch=4, accumulate=2, warmup=4, ema=0.9, lanes=2, loss=LossWeights(points=128)), folder,
+    train(config,
+          Recipe(steps=STEPS, batch=4, accumulate=2, warmup=4, ema=0.9, lanes=2,
+                 loss=LossWeights(points=128)), folder,
           resume=True, every=1, progress=False)
 
 def start(folder):
     with open(Path(folder).with_suffix('.log'), 'a') as log:
-        return subprocess.Popen([sys.executable, __file__, 'train', str(folder)], stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen([sys.executable, __file__, 'train', str(folder)], stdout=log, stderr=log,
+                                start_new_session=True)
 
 def saved(folder): return sorted((Path(folder)/'checkpoints').glob('step-*'))
 
@@ -40,7 +44,7 @@ def newest(folder): return int(saved(folder)[-1].name[5:]) if saved(folder) else
 def writing(folder): return list((folder/'checkpoints').glob('.writing-*'))
 
 def kill_and_resume(folder, rng, kills):
-    "Kill `kills` times, every other time inside a save, each after some further checkpoints; then let it end."
+    "Kill `kills` times, every other time inside a save, after some further checkpoints; then let it end."
     said = []
     while len(said) < kills:
         process, aimed, deadline = start(folder), len(said) % 2 == 0, time.time() + 120
@@ -58,7 +62,8 @@ class Resume(unittest.TestCase):
     def test_three_kills(self):
         with tempfile.TemporaryDirectory() as tmp:
             whole = finish(Path(tmp)/'whole')
-            said, killed = kill_and_resume(Path(tmp)/'killed', random.Random(int(os.environ.get('SEED', 0))), 3)
+            said, killed = kill_and_resume(Path(tmp)/'killed', random.Random(int(os.environ.get('SEED', 0))),
+                                           3)
             self.assertEqual(len(said), 3, said)
             self.assertTrue(any(kill['while_saving'] for kill in said), said)
             self.assertEqual(killed, whole, said)
@@ -67,7 +72,8 @@ class Resume(unittest.TestCase):
         "SIGTERM to the process, as a cluster does it; Ctrl-C, which all processes of a terminal hear"
         with tempfile.TemporaryDirectory() as tmp:
             whole = finish(Path(tmp)/'whole')
-            for name, tell in dict(sigterm=lambda p: p.terminate(), ctrl_c=lambda p: os.killpg(p.pid, signal.SIGINT)).items():
+            signals = dict(sigterm=lambda p: p.terminate(), ctrl_c=lambda p: os.killpg(p.pid, signal.SIGINT))
+            for name, tell in signals.items():
                 folder = Path(tmp)/name
                 process = start(folder)
                 while not saved(folder): self.assertIsNone(process.poll()); time.sleep(0.01)
@@ -89,10 +95,15 @@ def record(runs):
             said, killed = kill_and_resume(Path(tmp)/f'run{i}', rng, rng.randrange(1, 3))
             outcome.append(dict(kills=said, identical=killed == whole))
             print(i, outcome[-1], flush=True)
-    good, inside = sum(o['identical'] and bool(o['kills']) for o in outcome), sum(k['while_saving'] for o in outcome for k in o['kills'])
-    write_record(Path(__file__).parents[1]/'data'/'results'/'resume', what='runs killed by SIGKILL at random moments, every other one inside a save, and resumed; are the weights those of a run that was not killed?',
-                 steps=STEPS, runs=outcome, identical=good, kills=sum(len(o['kills']) for o in outcome), kills_while_saving=inside, seconds=round(time.time() - t))
-    print(f'{good} of {runs} runs ended with the weights of the run that was not killed; {inside} kills fell into a save')
+    good, inside = sum(o['identical'] and bool(o['kills'])
+                       for o in outcome), sum(k['while_saving'] for o in outcome for k in o['kills'])
+    write_record(Path(__file__).parents[1]/'data'/'results'/'resume',
+                 what='runs killed by SIGKILL at random moments, every other one inside a save, and resumed; '
+                       'are the weights those of a run that was not killed?',
+                 steps=STEPS, runs=outcome, identical=good, kills=sum(len(o['kills']) for o in outcome),
+                 kills_while_saving=inside, seconds=round(time.time() - t))
+    print(f'{good} of {runs} runs ended with the weights of the run that was not killed; '
+          f'{inside} kills fell into a save')
 
 if __name__ == '__main__':
     if sys.argv[1] == 'train': train_here(sys.argv[2])

@@ -223,7 +223,7 @@ VERBS |= {
                                               'worst images'))]),
     'benchmarks': (run_benchmarks, 'list the data sets: what each needs, its licence, and whether it is on '
                                    'this machine', [ROOT, SPLIT]),
-    'convert': (run_convert, 'write a benchmark as shuffled Parquet files, which stream well and can be checked', [
+    'convert': (run_convert, 'write a benchmark as shuffled, checked Parquet files for streaming', [
         (('name',), dict(metavar='NAME', help='one of those that `mrovseg benchmarks` lists')), *SOURCE,
         (('--out',), dict(required=True, metavar='DIR',
                           help='folder for NAME/SPLIT; stopped, the same command continues')), SEED]),

@@ -18,7 +18,7 @@ from datasets import Dataset, IterableDataset, load_dataset
 from pyarrow.dataset import ParquetFragmentScanOptions
 
 from .decoding import decode_files
-from .label_tables import LABELS
+from .label_tables import LABEL_COUNTS
 from .layouts import LAYOUTS, Layout, PartialData, find_layout, file_pairs
 from .published_names import benchmark_vocabulary, label_names, vocabulary_versions
 from ..data.labels import ignore_label
@@ -34,9 +34,9 @@ class HubSource:
     repo:str
     coding:str                     # as in data.rows
     splits:tuple[tuple[str, str], ...] = (('train', 'train'), ('val', 'val'))    # ours -> theirs
-    labels:str = 'mask'            # columns, beside `image`: files, or lists of files of which the first counts
-    image_id:str = ''              # '': named by the picture
-    note:str = ''                  # segments of a panoptic picture
+    labels:str = 'mask'  # columns, beside `image`: files, or lists of files of which the first counts
+    image_id:str = ''              # '': named by the image
+    note:str = ''                  # segments of a panoptic image
 
 # %% ../../nbs/06_benchmarks/06_benchmarks.ipynb #fec56716
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Benchmark:
     "What is known of a data set before it is read"
     name:str
     title:str
-    counts:tuple[tuple[str, int], ...] # split -> pictures
+    counts:tuple[tuple[str, int], ...] # split -> images
     licence:str
     where:str                      # what to fetch and where to put it, one sentence
     protocol:str = 'san'           # how it is usually resized, a key of clip.protocols.PROTOCOLS
@@ -52,49 +52,58 @@ class Benchmark:
     hub:HubSource|None = None
 
     @property
-    def labels(self) -> int: return LABELS.get(self.name, len(CLASSES))    # K
+    def labels(self) -> int: return LABEL_COUNTS.get(self.name, len(CLASSES))    # K
     @property
     def ignore(self) -> int: return ignore_label(self.labels)
     @property
     def layouts(self) -> tuple[Layout, ...]: return LAYOUTS.get(self.name, ())
     def count(self, split:str) -> int:
-        "How many pictures a split has."
-        if split not in dict(self.counts):
-            raise ValueError(f'{self.name} has no split {split!r}: choose from {", ".join(dict(self.counts))}')
-        return dict(self.counts)[split]
+        "How many images a split has."
+        counts = dict(self.counts)
+        if split not in counts:
+            raise ValueError(f'{self.name} has no split {split!r}: choose from {", ".join(counts)}')
+        return counts[split]
 
 # %% ../../nbs/06_benchmarks/06_benchmarks.ipynb #abca7bf7
-_COCO = 'labels CC BY 4.0; pictures under the terms of Flickr'
+_COCO = 'labels CC BY 4.0; images under the terms of Flickr'
 _COCO_ZIP = 'http://images.cocodataset.org/zips/val2017.zip (train2017.zip)'
-_ADE = 'BSD 3-clause; pictures for research and education, not for profit'
+_AT = 'at coco/val2017 (train2017)'
+_ADE = 'BSD 3-clause; images for research and education, not for profit'
 _coco_n, _ade_n = (('train', 118287), ('val', 5000)), (('train', 20210), ('val', 2000))
-_things = (f'put {_COCO_ZIP} at coco/val2017 (train2017) and http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/'
-           'stuffthingmaps_trainval2017.zip at coco/stuffthingmaps')
+_things = (f'put {_COCO_ZIP} {_AT} and http://calvin.inf.ed.ac.uk/wp-content/uploads/data/'
+           'cocostuffdataset/stuffthingmaps_trainval2017.zip at coco/stuffthingmaps')
 _gate = HubSource('GATE-engine/COCOStuff164K', 'coco-stuff')
 _BENCHMARKS = [
     Benchmark('coco-stuff', 'COCO-Stuff 171', _coco_n, _COCO, _things, hub=_gate),
     Benchmark('coco-panoptic', 'COCO Panoptic 133', _coco_n, _COCO,
-              f'put {_COCO_ZIP} at coco/val2017 (train2017), unpack http://images.cocodataset.org/annotations/'
-              'panoptic_annotations_trainval2017.zip at coco and the zip inside it at coco/panoptic_val2017', 'panoptic', 80,
-              HubSource('nielsr/coco-panoptic-val2017', 'coco-panoptic', (('val', 'train'),), labels='label', image_id='image_id',
+              f'put {_COCO_ZIP} {_AT}, unpack http://images.cocodataset.org/annotations/'
+              'panoptic_annotations_trainval2017.zip at coco and the zip inside it at coco/panoptic_val2017',
+              'panoptic', 80,
+              HubSource('nielsr/coco-panoptic-val2017', 'coco-panoptic', (('val', 'train'),), labels='label',
+                        image_id='image_id',
                   note='segments_info')),
     Benchmark('coco-object', 'COCO-Object 81 (0 is background)', _coco_n, _COCO, _things, 'cliper',
               hub=replace(_gate, coding='coco-object')),
-    Benchmark('ade20k-150', 'ADE20K-150', _ade_n, _ADE, 'unpack http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip',
+    Benchmark('ade20k-150', 'ADE20K-150', _ade_n, _ADE,
+              'unpack http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip',
               hub=HubSource('sezer12138/ADE20k_Segementation', 'ade20k-150', labels='annotated')),
     Benchmark('ade20k-847', 'ADE20K-847', (('train', 25574), ('val', 2000)), _ADE,
-              'register at https://groups.csail.mit.edu/vision/datasets/ADE20K and unpack ADE20K_2021_17_01.zip',
-              hub=HubSource('1aurent/ADE20K', 'ade20k-847', (('train', 'train'), ('val', 'validation')), labels='segmentations',
+              'register at https://groups.csail.mit.edu/vision/datasets/ADE20K '
+              'and unpack ADE20K_2021_17_01.zip',
+              hub=HubSource('1aurent/ADE20K', 'ade20k-847', (('train', 'train'), ('val', 'validation')),
+                            labels='segmentations',
                       image_id='filename')),
     Benchmark('ade20k-panoptic', 'ADE20K panoptic 150', _ade_n, _ADE,
               'unpack http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip, and inside it '
-              'http://sceneparsing.csail.mit.edu/data/ChallengeData2017/annotations_instance.tar', 'panoptic', 100),
+              'http://sceneparsing.csail.mit.edu/data/ChallengeData2017/annotations_instance.tar', 'panoptic',
+              100),
 ]
 
 # %% ../../nbs/06_benchmarks/06_benchmarks.ipynb #305530cf
-_FLICKR = 'pictures under the terms of Flickr; none stated for the labels'
+_FLICKR = 'images under the terms of Flickr; none stated for the labels'
 _VOC10 = 'unpack http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar and put '
-_DETAIL = _VOC10 + 'https://codalabuser.blob.core.windows.net/public/trainval_merged.json into VOCdevkit/VOC2010'
+_DETAIL = (_VOC10 + 'https://codalabuser.blob.core.windows.net/public/trainval_merged.json '
+           'into VOCdevkit/VOC2010')
 _MAT = _DETAIL + ', and unpack https://www.cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz there'
 _VOC12 = 'unpack http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar'
 _context_n, _voc_n = (('train', 4996), ('val', 5104)), (('train', 1464), ('val', 1449))
@@ -104,12 +113,17 @@ _BENCHMARKS += [
     Benchmark('context-60', 'PASCAL Context 60 (0 is background)', _context_n, _FLICKR, _DETAIL, 'cliper'),
     Benchmark('context-459', 'PASCAL Context 459', _context_n, _FLICKR, _MAT),
     Benchmark('voc-20', 'PASCAL VOC 20', _voc_n, _FLICKR, _VOC12, hub=_voc_hub),
-    Benchmark('voc-20b', 'PASCAL VOC 20b (20 is everything else)', _voc_n, _FLICKR, _VOC12, hub=replace(_voc_hub, coding='voc-20b')),
-    Benchmark('voc-21', 'PASCAL VOC 21 (0 is background)', _voc_n, _FLICKR, _VOC12, 'cliper', hub=replace(_voc_hub, coding='voc-21')),
-    Benchmark('cityscapes', 'Cityscapes 19', (('train', 2975), ('val', 500)), 'its own: research only, not to be passed on',
-              'register at https://www.cityscapes-dataset.com and unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip '
+    Benchmark('voc-20b', 'PASCAL VOC 20b (20 is everything else)', _voc_n, _FLICKR, _VOC12,
+              hub=replace(_voc_hub, coding='voc-20b')),
+    Benchmark('voc-21', 'PASCAL VOC 21 (0 is background)', _voc_n, _FLICKR, _VOC12, 'cliper',
+              hub=replace(_voc_hub, coding='voc-21')),
+    Benchmark('cityscapes', 'Cityscapes 19', (('train', 2975), ('val', 500)),
+              'its own: research only, not to be passed on',
+              'register at https://www.cityscapes-dataset.com '
+              'and unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip '
               'at cityscapes', 'cityscapes'),
-    Benchmark('terrarium', 'Terrarium 108', (('train', 100_000), ('val', 256)), 'Apache 2.0', 'it is drawn when asked for', 'own',
+    Benchmark('terrarium', 'Terrarium 108', (('train', 100_000), ('val', 256)), 'Apache 2.0',
+              'it is drawn when asked for', 'own',
               len(THINGS)),
 ]
 BENCHMARKS = {b.name: b for b in _BENCHMARKS}
@@ -118,7 +132,8 @@ def benchmark(
     name:str, # of BENCHMARKS
 ) -> Benchmark:
     "A benchmark by name."
-    if name not in BENCHMARKS: raise ValueError(f'There is no benchmark {name!r}: choose from {", ".join(BENCHMARKS)}')
+    if name not in BENCHMARKS:
+        raise ValueError(f'There is no benchmark {name!r}: choose from {", ".join(BENCHMARKS)}')
     return BENCHMARKS[name]
 
 # %% ../../nbs/06_benchmarks/06_benchmarks.ipynb #2153b60c
@@ -126,7 +141,8 @@ def data_root(
     root:str|Path|None=None,
 ) -> Path:
     "Where data sets are looked for."
-    return Path(root or os.environ.get('MROVSEG_DATA') or os.environ.get('DETECTRON2_DATASETS') or 'datasets').expanduser()
+    return Path(root or os.environ.get('MROVSEG_DATA') or os.environ.get('DETECTRON2_DATASETS')
+                or 'datasets').expanduser()
 
 def find_shards(
     root:Path,
@@ -136,32 +152,36 @@ def find_shards(
     "The folder with most of our shards of this benchmark, at most two levels below the root."
     rows = {}
     for folder in (root, *root.glob('*/'), *root.glob('*/*/')):
-        try: said = read_manifest(folder/MANIFEST)
+        try: manifest = read_manifest(folder/MANIFEST)
         except OSError: continue
-        if (said.get('benchmark'), said.get('split')) == (name, split): rows[folder] = said.get('rows', 0)
+        if (manifest.get('benchmark'), manifest.get('split')) == (name, split):
+            rows[folder] = manifest.get('rows', 0)
     return max(rows, key=rows.get, default=None)
 
 # %% ../../nbs/06_benchmarks/06_benchmarks.ipynb #cc6be21c
 def whole_shards(
     folder:Path,
-    count:int,                # pictures that should be there
+    count:int,                # images that should be there
     allow_partial:bool=False, # take fewer
 ) -> list[str]:
     "The files of a folder of shards, all there."
-    said = read_manifest(folder/MANIFEST)
-    files = [folder/f['file'] for f in said['files']]
-    if lost := [f for f in files if not f.is_file()]: raise FileNotFoundError(f'{lost[0]} is missing: convert again, or copy it again')
-    for f, wanted in ((f, entry['bytes']) for f, entry in zip(files, said['files'])):
+    manifest = read_manifest(folder/MANIFEST)
+    files = [folder/f['file'] for f in manifest['files']]
+    if missing := [f for f in files if not f.is_file()]:
+        raise FileNotFoundError(f'{missing[0]} is missing: convert again, or copy it again')
+    for f, wanted in ((f, entry['bytes']) for f, entry in zip(files, manifest['files'])):
         if (size := f.stat().st_size) != wanted:
-            raise OSError(f'{f} is damaged, it has {size} bytes of {wanted}: delete it, and convert or copy it again')
-    if said['rows'] != count:
-        short = f'{said["rows"]} of {count} pictures are in {folder}'
-        if not allow_partial: raise ValueError(f'{short}: convert the whole data set, or take what is there with allow_partial')
+            why = f'it has {size} bytes of {wanted}'
+            raise OSError(f'{f} is damaged, {why}: delete it, and convert or copy it again')
+    if manifest['rows'] != count:
+        short = f'{manifest["rows"]} of {count} images are in {folder}'
+        if not allow_partial:
+            raise ValueError(f'{short}: convert the whole data set, or take what is there with allow_partial')
         warnings.warn(short, PartialData, stacklevel=2)
     return [str(f) for f in files]
 
 def are_whole(folder:Path, count:int) -> bool:
-    "Are the shards in a folder as they should be?"
+    "Whether the shards in a folder are all there."
     try: return bool(whole_shards(folder, count))
     except (OSError, ValueError): return False
 
@@ -187,7 +207,8 @@ def parquet_rows(
 ) -> Dataset|IterableDataset:
     "Undecoded rows of Parquet files."
     checked = ParquetFragmentScanOptions(page_checksum_verification=True)
-    where = dict(path='parquet', data_files=files, fragment_scan_options=checked) if isinstance(files, list) else dict(path=files)
+    where = dict(path='parquet', data_files=files,
+                 fragment_scan_options=checked) if isinstance(files, list) else dict(path=files)
     return without_decoding(load_dataset(**where, split=split, streaming=streaming))
 
 def hub_rows(
@@ -201,7 +222,9 @@ def hub_rows(
     if split not in dict(b.hub.splits):
         raise ValueError(f'{b.hub.repo} on the Hub does not have the split {split!r} of {b.name}: {b.where}')
     if source == 'hub': rows = parquet_rows(b.hub.repo, streaming, dict(b.hub.splits)[split])
-    else: rows = parquet_rows([str(source)] if isinstance(source, (str, Path)) else [str(s) for s in source], streaming)
+    else:
+        rows = parquet_rows([str(source)] if isinstance(source, (str, Path)) else [str(s) for s in source],
+                            streaming)
     columns = [c for c in ('image', b.hub.labels, b.hub.image_id, b.hub.note) if c]
     if rows.column_names and (missing := [c for c in columns if c not in rows.column_names]):
         raise ValueError(f'{b.hub.repo} has no column {missing[0]!r} but {", ".join(rows.column_names)}: '
@@ -224,15 +247,21 @@ def find_rows(
     if source == 'shards' or folder and are_whole(folder, count): layout, home = None, where
     else: layout, home = find_layout(b.layouts, where, split)
     if folder and not layout:
-        return parquet_rows(whole_shards(folder, count, allow_partial), streaming), partial(decode_files, coding='labels', k=b.labels)
-    if source == 'shards': raise FileNotFoundError(f'No shards of {b.name}, {split}, are below {where}: convert writes them')
+        return parquet_rows(whole_shards(folder, count, allow_partial),
+                            streaming), partial(decode_files, coding='labels', k=b.labels)
+    if source == 'shards':
+        raise FileNotFoundError(f'No shards of {b.name}, {split}, are below {where}: convert writes them')
     if layout:
-        return Dataset.from_list(file_pairs(layout, home, split, count, allow_partial)), partial(decode_files, coding=layout.coding, k=b.labels)
+        return Dataset.from_list(file_pairs(layout, home, split, count,
+                                            allow_partial)), partial(decode_files, coding=layout.coding,
+                                                                     k=b.labels)
     missing = f'{b.name} is not on this machine, {home} is missing: {b.where}, all below {where}'
-    if source == 'disk' or root or not b.hub or split not in dict(b.hub.splits): raise FileNotFoundError(missing)
+    if source == 'disk' or root or not b.hub or split not in dict(b.hub.splits):
+        raise FileNotFoundError(missing)
     try: found = hub_rows(b, split, 'hub', streaming)
     except OSError as e:
-        raise FileNotFoundError(f'{missing}; it would be streamed from the Hub, which cannot be reached ({type(e).__name__})') from e
+        why = f'it would be streamed from the Hub, which cannot be reached ({type(e).__name__})'
+        raise FileNotFoundError(f'{missing}; {why}') from e
     warnings.warn(f'{b.name} is not below {where}: it comes from {b.hub.repo} on the Hub', stacklevel=3)
     return found
 
@@ -243,17 +272,19 @@ def resolve_vocabulary(
 ) -> tuple:           # the vocabulary and the name of its version
     "The class names of a benchmark and which version they are."
     if name == 'terrarium':
-        if version not in (None, 'terrarium'): raise ValueError(f'terrarium has no vocabulary {version!r}: its names are its own')
+        if version not in (None, 'terrarium'):
+            raise ValueError(f'Terrarium has no vocabulary {version!r}: its names are its own')
         return parse_classes(CLASSES), 'terrarium'
     words = benchmark_vocabulary(name, version)
-    return words, version or next(v for v in vocabulary_versions(name) if benchmark_vocabulary(name, v) == words)
+    return words, version or next(v for v in vocabulary_versions(name)
+                                  if benchmark_vocabulary(name, v) == words)
 
 def load_benchmark(
     name:str,                 # of BENCHMARKS
     split:str='val',
     vocabulary:str|None=None, # version of the class names, of benchmarks.published_names; None: the usual one
-    root:str|Path|None=None,  # where archives were unpacked; None: $MROVSEG_DATA, $DETECTRON2_DATASETS or ./datasets
-    source:str|Sequence[str]|None=None, # 'disk': archives; 'shards': ours; 'hub', or Parquet files like its; 'original': archives, else the Hub; None: the first that is there
+    root:str|Path|None=None,  # where archives were unpacked; None: as `data_root`
+    source:str|Sequence[str]|None=None, # disk, shards, hub, original, or Parquet files; None: any
     streaming:bool=True,      # where Parquet is read: rows one after the other; else any row by its number
     allow_partial:bool=False, # take a half-prepared folder
     first:int|None=None,      # only so many images
@@ -264,7 +295,8 @@ def load_benchmark(
     if name == 'terrarium': data = terrarium(split, count, shards=None)
     else:
         rows, decode = find_rows(b, split, root, source, streaming, allow_partial)
-        data = LabelledData(rows, words, decode, label_names(name), (), b.ignore, b.things, b.protocol, count, window=256,
+        data = LabelledData(rows, words, decode, label_names(name), (), b.ignore, b.things, b.protocol, count,
+                            window=256,
                             name=name, split=split, vocabulary_version=version)
     return data if first is None else data.first(first)
 
@@ -277,7 +309,8 @@ def where_found(
     "Where a benchmark lies, in words."
     if b.name == 'terrarium': return 'built in'
     folder = find_shards(root, b.name, split)
-    layout, home = (None, root) if folder and are_whole(folder, b.count(split)) else find_layout(b.layouts, root, split)
+    if folder and are_whole(folder, b.count(split)): layout, home = None, root
+    else: layout, home = find_layout(b.layouts, root, split)
     if folder and not layout: return f'shards in {folder}'
     return f'files below {home}' + ', converted labels'*(layout.coding == 'labels') if layout else ''
 
@@ -286,10 +319,13 @@ def benchmark_lines(
     split:str='val',
 ) -> list[str]: # lines
     "Every benchmark: what it is, whether it is here, what it needs, its licence."
-    root, lines = data_root(root), [f'Data sets are looked for below {data_root(root)} (MROVSEG_DATA, DETECTRON2_DATASETS).']
+    root = data_root(root)
+    lines = [f'Data sets are looked for below {root} (MROVSEG_DATA, DETECTRON2_DATASETS).']
     for b in BENCHMARKS.values():
         hub = f'; streamed from {b.hub.repo} on the Hub' if b.hub and split in dict(b.hub.splits) else ''
-        lines += [f'{b.name:16} {b.title}: {b.labels} labels, {b.count(split)} pictures of {split}, sizes as {b.protocol}',
-                  f'{"":16} ' + (where_found(b, root, split) or f'not on this machine{hub}; {"or " if hub else ""}{b.where}'),
+        size = f'{b.labels} labels, {b.count(split)} images of {split}'
+        lines += [f'{b.name:16} {b.title}: {size}, sizes as {b.protocol}',
+                  f'{"":16} ' + (where_found(b, root, split)
+                                 or f'not on this machine{hub}; {"or " if hub else ""}{b.where}'),
                   f'{"":16} licence: {b.licence}']
     return lines

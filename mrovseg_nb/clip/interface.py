@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .clip import FrozenCLIP, load_clip
 from .layers import up
 from .protocols import Protocol, own_protocol, resize
-from .text_embeddings import Text
+from .text_embeddings import TextVectors
 from ..data.vocabulary import Vocabulary
 
 # %% ../../nbs/03_clip/08_interface.ipynb #fe97070b
@@ -44,11 +44,11 @@ class OpenVocabularyModel(nn.Module, ModelHubMixin):
     def scores(
         self,
         images:Tensor,    # (B, 3, H, W) in [0, 1], sides multiples of the patch
-        text:Tensor|Text, # (K, E) unit vectors, or a Text
+        text:Tensor|TextVectors, # (K, E) unit vectors, or T vectors of K classes
     ) -> Tensor:          # (B, K, h, w), at the method's own resolution
         "The score of every class at every position."
         raise NotImplementedError
-    def forward(self, images:Tensor, text:Tensor|Text):
+    def forward(self, images:Tensor, text:Tensor|TextVectors):
         "What a loss is computed from: scores; or masks and classes, an `Output`."
         return self.scores(images, text)
     def probabilities(
@@ -57,7 +57,8 @@ class OpenVocabularyModel(nn.Module, ModelHubMixin):
     ) -> Tensor:       # (K, H, W) >= 0
         "Scores at the size of the image as probabilities. It must keep the order of the classes at a pixel."
         return scores
-    def text(self, vocabulary:Vocabulary) -> Tensor|Text: # (K, E), or more vectors and how they are reduced
+    def text(self,
+             vocabulary:Vocabulary) -> Tensor|TextVectors: # (K, E), or more vectors and how they are reduced
         "The text embeddings of the classes."
         return self.clip.class_embeddings(vocabulary, self.template)
 

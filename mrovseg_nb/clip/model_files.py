@@ -56,7 +56,7 @@ def check_clip_names(
     "Refuse everything but the name of an architecture and a tag of its weights."
     architectures = {*open_clip.list_models(), *SMALL_CLIPS}
     if not isinstance(clip, str) or clip not in architectures:
-        raise ValueError(f'{where} asks for the CLIP {clip!r}: a file may only name an architecture of open_clip')
+        raise ValueError(f'{where} asks for the CLIP {clip!r}: a file may only name an architecture')
     if pretrained is None: return
     tag = isinstance(pretrained, str) and open_clip.get_pretrained_cfg(clip, pretrained)
     if not tag and not (pretrained == 'terrarium' and clip in SMALL_CLIPS):

@@ -28,7 +28,8 @@ from .vocabulary import Vocabulary
 ORIENTATION = 0x0112    # the EXIF tag that says which way up an image is
 
 # %% ../../nbs/02_data/04_rows.ipynb #ca153cc0
-TURNS = {5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: lambda a: np.rot90(a)}
+TURNS = {5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, -1),
+         7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: lambda a: np.rot90(a)}  # EXIF orientation -> upright
 
 def is_scaled(
     size:tuple[int, int],  # height, width
@@ -40,8 +41,9 @@ def is_scaled(
 
 def read_upright(
     source,                   # an image, what `open_image` takes
-    *maps:np.ndarray,         # (H, W) labels, and perhaps instances: as drawn on the stored or on the upright image
+    *maps:np.ndarray,         # (H, W) labels, instances: as drawn on the stored or on the upright image
     scaled_labels:bool=False, # accept maps that are smaller or larger than the image as a whole
+    name:str='its image',     # for messages, which begin with the name of the row
 ) -> list[np.ndarray]:        # (H, W, 3) uint8, and the maps
     "An image and what was drawn on it, upright."
     try:
@@ -49,13 +51,17 @@ def read_upright(
         if not isinstance(image, Image.Image): image = Image.fromarray(read_image(image))
         turn, stored, pixels = image.getexif().get(ORIENTATION, 1), image.size[::-1], read_image(image)
     except FileNotFoundError as e: raise FileNotFoundError(f'There is no file {e.filename}') from None
-    except Exception as e: raise ValueError(f'its image cannot be read: {why_unreadable(e)}') from e
+    except Exception as e: raise ValueError(f'{name} cannot be read: {why_unreadable(e)}') from e
     size = pixels.shape[:2]
-    maps = [np.ascontiguousarray(TURNS[turn](m)) if turn in TURNS and m.shape == stored != size else m for m in maps]
+    def upright(m):
+        return np.ascontiguousarray(TURNS[turn](m)) if turn in TURNS and m.shape == stored != size else m
+    maps = [upright(m) for m in maps]
     for m in maps:
         if m.shape != size and not (scaled_labels and is_scaled(m.shape, size)):
-            raise ValueError(f'its image has {size[0]} x {size[1]} pixels (height x width), but its labels {m.shape[0]} x {m.shape[1]}')
-    if len({m.shape for m in maps}) > 1: raise ValueError(f'its labels have the size {maps[0].shape}, but its instances {maps[1].shape}')
+            image_size, map_size = (f'{h} x {w}' for h, w in (size, m.shape))
+            raise ValueError(f'{name} has {image_size} pixels (height x width), but its labels {map_size}')
+    if len({m.shape for m in maps}) > 1:
+        raise ValueError(f'The labels have the size {maps[0].shape}, but the instances {maps[1].shape}')
     return [pixels, *maps]
 
 # %% ../../nbs/02_data/04_rows.ipynb #65ccbf96
@@ -96,13 +102,14 @@ def row_name(
     "The name of a row, for messages."
     if not isinstance(row, dict): return f'row {row}'
     image = row.get('image')
-    return str(row.get('image_id') or (isinstance(image, dict) and image.get('path')) or 'a row without image_id')
+    return str(row.get('image_id') or (isinstance(image, dict) and image.get('path'))
+               or 'a row without image_id')
 
 # %% ../../nbs/02_data/04_rows.ipynb #d7a893c1
 def read_row(
-    row:dict,                 # image and labels, perhaps instances: cells; image_id; other columns stay as they are
+    row:dict,                 # image, labels, perhaps instances: cells; other columns stay as they are
     scaled_labels:bool=False, # as for `read_upright`
-) -> dict:                    # image (H, W, 3) uint8; labels, instances (H, W) uint8, or uint16 if they were wider than 8 bits
+) -> dict:  # image (H, W, 3) uint8; labels, instances (H, W) uint8, or uint16 if they were wider
     "A row as arrays, upright."
     maps = {k: read_integer_map(row[k]) for k in ('labels', 'instances') if row.get(k) is not None}
     image, *upright = read_upright(row['image'], *maps.values(), scaled_labels=scaled_labels)
@@ -114,15 +121,19 @@ class UnreadableRow(ValueError): "A row that cannot be read; the message begins 
 def names_of_labels(vocabulary:Vocabulary) -> list[str]: # one for each label
     "The names of the labels that a vocabulary answers to."
     if vocabulary.answers is None: return list(vocabulary.names)
-    classes = [[n for n, a in zip(vocabulary.names, vocabulary.answers) if a == k] for k in range(vocabulary.labels)]
-    return [f'{n[0]} and {len(n) - 1} more' if len(n) > 1 else n[0] if n else f'label {k}' for k, n in enumerate(classes)]
+    out = []
+    for k in range(vocabulary.labels):
+        names = [name for name, answer in zip(vocabulary.names, vocabulary.answers)
+                 if answer == k] or [f'label {k}']
+        out.append(f'{names[0]} and {len(names) - 1} more' if len(names) > 1 else names[0])
+    return out
 
 @dataclass(frozen=True)
 class LabelledData:
     "Labelled images: rows as they are stored, how one is read, and what their labels mean"
-    rows: datasets.Dataset|datasets.IterableDataset|Sequence|Iterable # as stored; images are never decoded by `datasets`
+    rows: Iterable  # as stored: a `datasets` object, whose images stay bytes, a sequence, or a generator
     vocabulary: Vocabulary                   # K classes, and the label that each answers to
-    decode: Callable[[dict], dict] = dict    # stored row -> image (any cell, untouched), labels (H, W), perhaps instances (H, W), image_id
+    decode: Callable[[dict], dict] = dict  # stored row -> image (a cell), labels, perhaps instances, image_id
     names: Sequence[str] = ()                # of the labels, for people; (): those of the vocabulary
     tiers: Sequence[str] = ()                # of the labels, where there are any
     ignore: int = 255                        # the label that is neither taught nor counted
@@ -131,7 +142,7 @@ class LabelledData:
     expected: int|None = None                # how many rows there should be
     table: np.ndarray|None = None            # (N,) stored label -> label, where they differ
     scaled_labels: bool = False              # label maps may be smaller or larger than their image as a whole
-    window: int = 1                          # rows that are mixed in training beside the shards, as in `ShuffledStream`
+    window: int = 1                          # rows that are mixed in training, as in `ShuffledStream`
     on_error: str = 'raise'                  # or 'skip': what is done about a row that cannot be read
     retry: RetryPolicy = RetryPolicy()       # for a connection
     name: str = ''                           # of the data set, for records
@@ -139,9 +150,10 @@ class LabelledData:
     vocabulary_version: str = ''
 
     def __post_init__(self):
-        if self.on_error not in ('raise', 'skip'): raise ValueError(f'on_error is raise or skip, not {self.on_error!r}')
+        if self.on_error not in ('raise', 'skip'):
+            raise ValueError(f'What is done on_error is raise or skip, not {self.on_error!r}')
         if getattr(self.rows, '_distributed', None):
-            raise ValueError('These rows are the share of one process already: hand in all of them, and they are shared where they are read')
+            raise ValueError('These rows are the share of one process already: hand in all of them')
         object.__setattr__(self, 'rows', without_decoding(self.rows))
         if not len(self.names): object.__setattr__(self, 'names', names_of_labels(self.vocabulary))
         if len(self.names) != self.vocabulary.labels:
@@ -175,7 +187,7 @@ def read(
     name = str(stored.get('image_id') or row_name(row))
     try:
         sample = read_row(stored, self.scaled_labels) | dict(image_id=name)
-        if missing := [m for m in maps if m not in sample]: raise ValueError(f'it has no {" and no ".join(missing)}')
+        if missing := [m for m in maps if m not in sample]: raise KeyError(' and no '.join(missing))
         if self.table is not None: sample['labels'] = translate_labels(sample['labels'], self.table)
     except Exception as e: raise UnreadableRow(f'{name}: {why_unread(e)}') from e
     return sample
@@ -186,7 +198,7 @@ def translate_labels(
 ) -> np.ndarray:       # (H, W), of the type of the table
     "The labels that a table has for others."
     if labels.max(initial=0) >= len(table):
-        raise ValueError(f'it has the label {labels.max()}, but there are {len(table)} entries in the table')
+        raise ValueError(f'The label {labels.max()} is none of the {len(table)} entries of the table')
     return table[labels]
 
 @patch
@@ -200,7 +212,7 @@ def __iter__(self:LabelledData) -> Iterator[dict]: return map(self.read, self.ro
 @patch
 def first(self:LabelledData, n:int) -> LabelledData:
     "The same data with the first `n` rows only."
-    if n < 1: raise ValueError(f'first is {n}: take at least 1 image')
+    if n < 1: raise ValueError(f'The first {n} images are none: take at least 1 image')
     if isinstance(self.rows, datasets.Dataset): rows = self.rows.select(range(min(n, len(self.rows))))
     elif isinstance(self.rows, Sequence): rows = self.rows[:n]
     else: rows = list(islice(self.rows, n))
@@ -220,12 +232,13 @@ def stored_batches(
     rank:int=0,  # of this process
     world:int=1, # processes
 ) -> Iterator[list]:
-    "The batches of one process as stored rows; those of all processes together are the same for any number of processes."
+    "The batches of one process as stored rows; which there are does not depend on the number of processes."
     if hasattr(rows, '__len__'):
-        for numbers in islice(chunked(range(len(rows)), size), rank, None, world): yield [rows[i] for i in numbers]
+        for numbers in islice(chunked(range(len(rows)), size), rank, None, world):
+            yield [rows[i] for i in numbers]
         return
     groups = max(1, min(rows.num_shards, GROUPS)) if isinstance(rows, datasets.IterableDataset) else 1
-    readers = (world - 1 - rank % groups)//groups + 1                   # how many processes read the same group
+    readers = (world - 1 - rank % groups)//groups + 1  # how many processes read the same group
     for g in range(rank % groups, groups, min(world, groups)):
         part = rows.shard(groups, g) if groups > 1 else rows
         yield from islice(chunked(part, size), rank//groups, None, readers)
@@ -272,8 +285,10 @@ def as_dataset(
     streaming:bool=True, # rows one after the other; else any row by its number
 ) -> datasets.IterableDataset|datasets.Dataset: # columns image, labels, perhaps instances: Pillow; image_id
     "The data as a `datasets` object."
-    def columns(row): return {k: Image.fromarray(v) if isinstance(v, np.ndarray) else v for k, v in self.read(row).items()}
-    if isinstance(self.rows, (datasets.Dataset, datasets.IterableDataset)): return read_lazily(self.rows, columns, streaming)
+    def pillow(v): return Image.fromarray(v) if isinstance(v, np.ndarray) else v
+    def columns(row): return {k: pillow(v) for k, v in self.read(row).items()}
+    if isinstance(self.rows, (datasets.Dataset, datasets.IterableDataset)):
+        return read_lazily(self.rows, columns, streaming)
     numbers = datasets.Dataset.from_dict(dict(row=range(len(self.rows))))
     return read_lazily(numbers, lambda row: columns(self.rows[row['row']]), streaming)
 

@@ -20,8 +20,8 @@ from ..clip.protocols import Protocol
 from ..data.rows import LabelledData
 from ..data.vocabulary import Vocabulary
 from .metrics import ConfusionMatrix, Tally
-from .panoptic_quality import PanopticQuality, segments_from_labels
-from .regions import BoundaryIoU, oracle_predictions, SizeIoU
+from .panoptic_quality import PanopticQuality, true_segments
+from .regions import BoundaryIoU, oracles, SizeIoU
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #f8a55e9b
 ALSO = ('boundary', 'sizes', 'oracles', 'panoptic')
@@ -33,7 +33,8 @@ def new_tallies(
     things:int=0,          # the first `things` classes are things
 ) -> dict[str, Tally]:
     "A tally for everything that is to be counted, at 0."
-    if unknown := sorted(set(also) - set(ALSO)): raise ValueError(f'{unknown[0]!r} cannot be measured: choose from {", ".join(ALSO)}')
+    if unknown := sorted(set(also) - set(ALSO)):
+        raise ValueError(f'{unknown[0]!r} cannot be measured: choose from {", ".join(ALSO)}')
     if not things and {'sizes', 'panoptic'} & set(also):
         raise ValueError('Sizes and panoptic quality need `things`, the number of classes that are things')
     tallies = dict(pictures=Tally(1), blank=Tally(1), pixels=ConfusionMatrix(k, ignore))
@@ -59,8 +60,11 @@ def count_image(
     if 'boundary' in tallies: tallies['boundary'].update(pred, truth)
     if 'sizes' in tallies: tallies['sizes'].update(pred, truth, instances)
     if 'masks' in tallies:
-        for name, better in zip(('masks', 'names'), oracle_predictions(pred, truth, ignore)): tallies[name].update(better, truth)
-    if 'panoptic' in tallies: tallies['panoptic'].update(*segments, *segments_from_labels(truth, instances, tallies['panoptic'].things, ignore))
+        for name, better in zip(('masks', 'names'), oracles(pred, truth, ignore)):
+            tallies[name].update(better, truth)
+    if 'panoptic' in tallies:
+        tallies['panoptic'].update(*segments,
+                                   *true_segments(truth, instances, tallies['panoptic'].things, ignore))
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #0885fb5c
 class ImageObserver:
@@ -72,7 +76,8 @@ class ImageObserver:
         truth:np.ndarray, # (h, w) labels
         pred:np.ndarray,  # (h, w) labels
     ): raise NotImplementedError
-    def finish(self): "Called in every process when it has seen all its images; processes may exchange lists here."
+    def finish(self):
+        "Called in every process when it has seen all its images; processes may exchange lists here."
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #bd81842d
 def labels_of_classes(
@@ -82,7 +87,8 @@ def labels_of_classes(
     "The labels behind the classes that a method found."
     K = len(vocabulary)
     for k in (best.min(initial=0), best.max(initial=0)):
-        if not -1 <= k < K: raise ValueError(f'The method answers with class {k}, but {K} classes have 0 to {K - 1}')
+        if not -1 <= k < K:
+            raise ValueError(f'The method answers with class {k}, but {K} classes have 0 to {K - 1}')
     return np.append(vocabulary.answers or range(K), -1)[best]
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #d0b4d320
@@ -103,17 +109,20 @@ def count_images(
     if 'panoptic' in also: check_panoptic(model, words)
     maps = ['labels', 'instances'] if {'sizes', 'panoptic'} & set(also) else ['labels']
     try:
-        with tqdm(None, 'evaluate', length_hint(data.rows)//world or None, unit='image', disable=not progress or rank > 0) as bar:
+        with tqdm(None, 'evaluate', length_hint(data.rows)//world or None, unit='image',
+                  disable=not progress or rank > 0) as bar:
             for batch in data.batches(batch_size, rank, world, maps, skipped):
                 images, sizes = [s['image'] for s in batch], [s['labels'].shape for s in batch]
                 classes, segments = model.label(images, words, sizes, protocol), [None]*len(batch)
-                if 'panoptic' in also: segments = model.panoptic(images, words, data.things, protocol, **thresholds or {})
+                if 'panoptic' in also:
+                    segments = model.panoptic(images, words, data.things, protocol, **thresholds or {})
                 for sample, best, found in zip(batch, classes, segments):
                     try:
                         pred = labels_of_classes(best, words)
                         count_image(tallies, pred, found, sample['labels'], sample.get('instances'))
                     except ValueError as e: raise ValueError(f'{sample["image_id"]}: {e}') from e
-                    for observer in observers: observer.observe(sample['image_id'], sample['image'], sample['labels'], pred)
+                    for observer in observers:
+                        observer.observe(sample['image_id'], sample['image'], sample['labels'], pred)
                 bar.update(len(batch))
     except (ValueError, OSError) as e:
         if world == 1: raise
@@ -124,10 +133,13 @@ def count_images(
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #a89d69a8
 def check_panoptic(model:OpenVocabularyModel, vocabulary:Vocabulary) -> None:
     "Panoptic quality needs a method with segments, and classes that are labels."
-    if not hasattr(model, 'panoptic'): raise ValueError(f'{type(model).__name__} has no segments to judge: leave panoptic out')
-    if vocabulary.answers: raise ValueError('Classes that answer to other labels have no segments of their own: leave panoptic out')
+    if not hasattr(model, 'panoptic'):
+        raise ValueError(f'{type(model).__name__} has no segments to judge: leave panoptic out')
+    if vocabulary.answers:
+        raise ValueError('Classes that answer to others have no segments of their own: leave panoptic out')
 
-def sum_tallies(tallies:dict[str, Tally], device:torch.device, observers:Sequence[ImageObserver], skipped:list|None) -> dict[str, Tally]:
+def sum_tallies(tallies:dict[str, Tally], device:torch.device, observers:Sequence[ImageObserver],
+                skipped:list|None) -> dict[str, Tally]:
     "The tallies of all processes together."
     for t in tallies.values(): sum_over_processes(t.counts, device)
     for observer in observers: observer.finish()
@@ -147,17 +159,19 @@ def evaluate(
     protocol:Protocol|None=None, # the size at which images are shown; None: the model's own
     thresholds:dict|None=None,   # for panoptic: one of clip.outputs.THRESHOLDS; None: the method's own
     observers:Sequence[ImageObserver]=(),
-    on_error:str|None=None,      # what is done about rows that cannot be read: raise or skip; None: as the data say
+    on_error:str|None=None,      # about rows that cannot be read: raise or skip; None: as the data say
     progress:bool=False,         # show a bar
-) -> dict:                       # as ConfusionMatrix.results, fractions between 0 and 1; `iou` (K,), `confusion` (K, K + 1); what was asked for
-    "Measure a method on labelled images; `pictures` of `expected`, `blank`, `skipped` (a sentence each), `partial`."
+) -> dict:                       # as ConfusionMatrix.results, 0 to 1; `iou` (K,), `confusion` (K, K + 1); ...
+    "Measure a method on labelled images; `pictures` of `expected`, `blank`, `skipped` (messages), `partial`."
     on_error = on_error or data.on_error
-    if on_error not in ('raise', 'skip'): raise ValueError(f'on_error is raise or skip, not {on_error!r}')
+    if on_error not in ('raise', 'skip'):
+        raise ValueError(f'What is done on_error is raise or skip, not {on_error!r}')
     skipped = [] if on_error == 'skip' else None
     t = count_images(model, data, also, batch_size, protocol, thresholds, observers, skipped, progress)
     pictures, tiers = int(t['pictures'].counts[0]), data.tiers
     found = t['pixels'].results(tiers) | dict(
-        iou=t['pixels'].iou(), confusion=t['pixels'].counts, pictures=pictures, expected=data.expected, blank=int(t['blank'].counts[0]),
+        iou=t['pixels'].iou(), confusion=t['pixels'].counts, pictures=pictures, expected=data.expected,
+        blank=int(t['blank'].counts[0]),
         skipped=skipped or [], partial=bool(skipped) or data.expected not in (None, pictures))
     if 'boundary' in also: found['boundary'] = t['boundary'].results(tiers)
     if 'sizes' in also: found['sizes'] = t['sizes'].results()
@@ -174,14 +188,18 @@ def report(
     lines = [('mIoU, classes that are there', dict(all=found['miou_present'], **found['tiers'])),
              ('mIoU, also those only predicted', dict(all=found['miou_union'])),
              ('pixels', dict(fwIoU=found['fwiou'], mACC=found['macc'], pACC=found['pacc']))]
-    if 'boundary' in found: lines.append(('boundary IoU', dict(all=found['boundary']['miou'], **found['boundary']['tiers'])))
+    if 'boundary' in found:
+        lines.append(('boundary IoU', dict(all=found['boundary']['miou'], **found['boundary']['tiers'])))
     if 'sizes' in found: lines.append(('mIoU of things by size', found['sizes']))
     if 'oracles' in found:
-        lines.append(('mIoU if half of it were perfect', {f'true {k}': found['oracles'][k]['miou_present'] for k in ('masks', 'names')}))
+        lines.append(('mIoU if half of it were perfect',
+                      {f'true {k}': found['oracles'][k]['miou_present'] for k in ('masks', 'names')}))
     if 'panoptic' in found:
         for group in ('all', 'things', 'stuff'):
-            lines.append((f'panoptic, {group}', {k.upper(): found['panoptic'][group][k] for k in ('pq', 'sq', 'rq')}))
-    numbers = [f'{name:32}' + ''.join(f'{k:>11} {100*v:5.1f}' for k, v in values.items()) for name, values in lines]
+            lines.append((f'panoptic, {group}',
+                          {k.upper(): found['panoptic'][group][k] for k in ('pq', 'sq', 'rq')}))
+    numbers = [f'{name:32}' + ''.join(f'{k:>11} {100*v:5.1f}' for k, v in values.items())
+               for name, values in lines]
     return '\n'.join([*remarks(found), *numbers, *([absent_classes(found, names)] if len(names) else [])])
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #1fba5d5b
@@ -199,5 +217,6 @@ def absent_classes(
 ) -> str:
     "The classes that no image has: they are in the second mIoU only if predicted, and in the first never."
     present = found['confusion'].sum(1) > 0
-    text = f'{(~present).sum()} of {len(present)} classes are in no image: ' + '; '.join(n for n, there in zip(names, present) if not there)
+    absent = [name for name, there in zip(names, present) if not there]
+    text = f'{len(absent)} of {len(present)} classes are in no image: ' + '; '.join(absent)
     return textwrap.fill(text.rstrip(': '), 112, subsequent_indent='    ')

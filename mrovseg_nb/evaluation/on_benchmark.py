@@ -55,14 +55,18 @@ def evaluate_on(
 ) -> dict:                       # as `evaluate`; and `names`, of the labels
     "Measure a model on a benchmark, as the literature does."
     start = time()
-    if thresholds not in THRESHOLDS: raise ValueError(f'There are no thresholds {thresholds!r}: choose from {", ".join(THRESHOLDS)}')
-    if batch_size is not None and batch_size < 1: raise ValueError(f'batch_size is {batch_size}: take at least 1 image')
+    if thresholds not in THRESHOLDS:
+        raise ValueError(f'There are no thresholds {thresholds!r}: choose from {", ".join(THRESHOLDS)}')
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f'A batch has at least 1 image, not {batch_size}')
     data = load_benchmark(name, **kwargs)
     rule, also = resize_rule(protocol or data.protocol), measured_besides(data, model, also)
     worst = WorstImages(10, data.ignore)
-    found = evaluate(model, data, also=also, batch_size=batch_size or (16 if name == 'terrarium' else 1), protocol=rule,
-                     thresholds=THRESHOLDS[thresholds], observers=[worst] if out else [], on_error=on_error, progress=progress)
-    if out and rank_and_world()[0] == 0:                                             # of several processes one writes
+    found = evaluate(model, data, also=also, batch_size=batch_size or (16 if name == 'terrarium' else 1),
+                     protocol=rule,
+                     thresholds=THRESHOLDS[thresholds], observers=[worst] if out else [], on_error=on_error,
+                     progress=progress)
+    if out and rank_and_world()[0] == 0:  # of several processes one writes
         of_panoptic = dict(thresholds=thresholds) if 'panoptic' in also else {}
         record_evaluation(Path(out).expanduser()/'record.json', found, data, rule, model.template,
                           model=title, seconds=round(time() - start), **of_panoptic)

@@ -20,7 +20,8 @@ from .metrics import divide_or_nan
 def per_class(
     confusion:np.ndarray,       # (K, K + 1) counts, the last column: none
     names:Sequence[str],        # of the labels
-) -> list[dict]: # name, label, iou and accuracy (nan if not there), pixels, predicted, taken_for (a name, or ''); best first
+# name, label, iou and accuracy (nan if not there), pixels, predicted, taken_for (a name, or ''); best first
+) -> list[dict]:
     "A row for each class."
     k = len(confusion)
     if len(names) != k: raise ValueError(f'There are {len(names)} names for {k} labels')
@@ -32,7 +33,8 @@ def per_class(
     rows = []
     for i in range(k):
         taken_for = columns[commonest[i]] if errors[i, commonest[i]] > 0 else ''
-        rows.append(dict(name=names[i], label=i, iou=float(iou[i]), accuracy=float(accuracy[i]), pixels=int(pixels[i]),
+        rows.append(dict(name=names[i], label=i, iou=float(iou[i]), accuracy=float(accuracy[i]),
+                         pixels=int(pixels[i]),
                          predicted=int(predicted[i]), taken_for=taken_for))
     return sorted(rows, key=lambda r: (-np.nan_to_num(r['iou'], nan=-1), -r['predicted'], r['name']))
 
@@ -44,14 +46,19 @@ def class_table(
     "The classes of a result for a terminal, percent."
     present, absent = [r for r in rows if r['pixels']], [r for r in rows if not r['pixels']]
     shown = present
-    if most is not None and len(present) > most: shown = present[:most - most//2] + [None] + present[len(present) - most//2:]
+    if most is not None and len(present) > most:
+        shown = present[:most - most//2] + [None] + present[len(present) - most//2:]
     width = max([len(r['name']) for r in present] + [5])
     lines = [f'{"class":{width}} {"IoU":>7} {"acc":>7} {"pixels":>13}  taken for']
     for r in shown:
         if r is None: lines.append(f'{"...":{width}}')
-        else: lines.append(f'{r["name"]:{width}} {100*r["iou"]:7.1f} {100*r["accuracy"]:7.1f} {r["pixels"]:13,}  {r["taken_for"]}'.rstrip())
+        else:
+            shares = f'{100*r["iou"]:7.1f} {100*r["accuracy"]:7.1f}'
+            lines.append(f'{r["name"]:{width}} {shares} {r["pixels"]:13,}  {r["taken_for"]}'.rstrip())
     predicted = sum(r['predicted'] > 0 for r in absent)
-    if absent: lines.append(f'{len(absent)} of {len(rows)} classes are in no image, {predicted} of them were predicted')
+    if absent:
+        some = f'{len(absent)} of {len(rows)} classes'
+        lines.append(f'{some} are in no image, {predicted} of them were predicted')
     return '\n'.join(lines)
 
 # %% ../../nbs/08_evaluation/05_reports.ipynb #abde1fdb
@@ -79,4 +86,5 @@ def record_evaluation(
     of_data = dict(benchmark=data.name, split=data.split, vocabulary=data.vocabulary_version,
                    templates=words.templates or template, reduce=words.reduce, protocol=rule)
     in_order = sorted(classes, key=lambda r: r['label'])
-    return write_record(path, **of_data | what, counts=counts, results=to_json(results), classes=to_json(in_order))
+    return write_record(path, **of_data | what, counts=counts, results=to_json(results),
+                        classes=to_json(in_order))

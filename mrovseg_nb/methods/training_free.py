@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..clip.dense_features import value_features
 from ..clip.interface import ModelConfig, OpenVocabularyModel
-from ..clip.text_embeddings import Text, per_class, vectors
+from ..clip.text_embeddings import TextVectors, all_vectors, class_logits
 from ..mrovseg.views import encode_views
 
 # %% ../../nbs/05_methods/01_training_free.ipynb #141262bb
@@ -30,9 +30,10 @@ DENSE_CLIP_PRESETS = {
 
 class DenseCLIP(OpenVocabularyModel):
     "MaskCLIP: a frozen ViT CLIP, patch by patch (Zhou et al. 2022, without its refinements)."
-    def scores(self, images:Tensor, text:Tensor|Text) -> Tensor: # (B, K, h, w) logits, one for each patch
+    def scores(self, images:Tensor,
+               text:Tensor|TextVectors) -> Tensor: # (B, K, h, w) logits, one for each patch
         views = encode_views(self.clip, images, self.config.p, self.crop // self.clip.patch)
         features = value_features(self.clip, views.hr[-2])
-        similar = torch.einsum('tc,bchw->bhwt', vectors(text), features)
-        return self.clip.model.logit_scale.exp() * per_class(similar, text).movedim(-1, 1)
+        similar = torch.einsum('tc,bchw->bhwt', all_vectors(text), features)
+        return self.clip.model.logit_scale.exp() * class_logits(similar, text).movedim(-1, 1)
     def probabilities(self, scores:Tensor) -> Tensor: return scores.softmax(0)           # (K, H, W)

@@ -18,7 +18,7 @@ from ..clip.clip import FrozenCLIP, load_clip
 from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.outputs import Output, merge_panoptic, semantic_scores
 from ..clip.protocols import Protocol
-from ..clip.text_embeddings import Text, per_class, vectors
+from ..clip.text_embeddings import TextVectors, all_vectors, class_logits
 from ..data.vocabulary import Vocabulary
 from .adapter import MultiResAdapter
 from .mask_decoding import HierarchicalMaskDecoder, MaskDecoder, decode_masks
@@ -114,7 +114,7 @@ def classify(self:MROVSeg,
     H:Tensor,         # (B, D, H, W) visual tokens of the adapter
     masks:Tensor,     # (B, N, h, w) mask logits
     views:Views,      # the features of CLIP
-    text:Tensor|Text, # (K, E) unit vectors, or a Text
+    text:Tensor|TextVectors, # (K, E) unit vectors, or T vectors of K classes
 ) -> Tensor:          # (B, N, K + 1) logits; the last is "no object"
     "Classify each query: its [CLS] token, or the mean under its mask, against the text (paper 3.4)."
     c, low = self.config, views.lr[0].shape[-2:]
@@ -125,19 +125,19 @@ def classify(self:MROVSeg,
         X = self.attention(self.clip, views.cls[c.cls_layer], views.lr[layers], hr,
                            *self.attention_masks(Q_f, H, low))
     X = F.normalize(self.clip.project(X).float(), dim=-1)                    # (B, N, E)
-    if c.text_conditioning: T = self.text_conditioning(vectors(text), H, low)
-    else: T = vectors(text).expand(len(X), -1, -1)
+    if c.text_conditioning: T = self.text_conditioning(all_vectors(text), H, low)
+    else: T = all_vectors(text).expand(len(X), -1, -1)
     background = F.normalize(self.background, dim=0).expand(len(X), 1, -1)
     T = torch.cat([T, background], 1)                                        # (B, T + 1, E)
     logits = self.clip.model.logit_scale.exp() * X @ T.mT                    # (B, N, T + 1)
-    if not isinstance(text, Text): return logits
-    return torch.cat([per_class(logits[..., :-1], text), logits[..., -1:]], -1)
+    if not isinstance(text, TextVectors): return logits
+    return torch.cat([class_logits(logits[..., :-1], text), logits[..., -1:]], -1)
 
 # %% ../../nbs/04_mrovseg/08_model.ipynb #a9a6f1f8
 @patch
 def forward(self:MROVSeg,
     images:Tensor,    # (B, 3, H*P, W*P) in [0, 1]
-    text:Tensor|Text, # (K, E) unit vectors, or a Text
+    text:Tensor|TextVectors, # (K, E) unit vectors, or T vectors of K classes
 ) -> Output:          # masks (B, N, 4H, 4W), classes (B, N, K + 1)
     "Masks and classes of the queries."
     c = self.config
@@ -152,7 +152,7 @@ def forward(self:MROVSeg,
 
 # %% ../../nbs/04_mrovseg/08_model.ipynb #533b02d3
 @patch
-def scores(self:MROVSeg, images:Tensor, text:Tensor|Text) -> Tensor: # (B, K, 4H, 4W), as the masks
+def scores(self:MROVSeg, images:Tensor, text:Tensor|TextVectors) -> Tensor: # (B, K, 4H, 4W), as the masks
     "The score of every class at every position (eq. 9)."
     return semantic_scores(self(images, text))
 
@@ -171,5 +171,5 @@ def panoptic(self:MROVSeg,
     for which, batch in self.batches(images, protocol):
         answer = self(batch, text)
         for i, classes, masks in zip(which, answer.classes, answer.masks):
-            out[i] = merge_panoptic(classes, masks, things, least, overlap, images[i].shape[:2])
+            out[i] = merge_panoptic(classes, masks, things, min_score, overlap, images[i].shape[:2])
     return out

@@ -32,7 +32,8 @@ def training_data(
     crop:int, # side of Terrarium's images, pixels
 ) -> LabelledData:
     "The data that a recipe names."
-    if name in ('terrarium', 'terrarium-panoptic'): return terrarium_training(crop, panoptic=name == 'terrarium-panoptic')
+    if name in ('terrarium', 'terrarium-panoptic'):
+        return terrarium_training(crop, panoptic=name == 'terrarium-panoptic')
     return replace(load_benchmark(name, 'train'), on_error='skip')
 
 # %% ../../nbs/07_training/03_batches.ipynb #814855e8
@@ -40,11 +41,13 @@ def training_data(
 def fingerprint(self:LabelledData) -> str: # 64 hexadecimal digits
     "A digest of what must not change before a resume."
     rows, size = self.rows, len(self.rows) if hasattr(self.rows, '__len__') else self.rows.num_shards
-    if isinstance(rows, IterableDataset): rows = ShuffledStream(rows, dict, seed=None, patience=self.retry)
+    if isinstance(rows, IterableDataset): rows = ShuffledStream(rows, dict, seed=None, retry=self.retry)
     names = []
-    for row in islice(rows, 2): names.append(row['image_id'] if 'image_id' in row else self.unpack(row)['image_id'])
+    for row in islice(rows, 2):
+        names.append(row['image_id'] if 'image_id' in row else self.unpack(row)['image_id'])
     table = None if self.table is None else self.table.tolist()
-    what = [self.vocabulary.synonyms, self.ignore, table, self.things, size, names] + [self.window]*(self.window > 1)
+    what = [self.vocabulary.synonyms, self.ignore, table, self.things, size,
+            names] + [self.window]*(self.window > 1)
     return sha256(json.dumps(what).encode()).hexdigest()
 
 # %% ../../nbs/07_training/03_batches.ipynb #2e136ed8
@@ -56,7 +59,9 @@ def check_labels(
 ) -> None:
     "Whether every label is a class that exists."
     wrong = labels[(labels >= classes) & (labels != ignore)]
-    if wrong.size: raise ValueError(f'{name} has the label {wrong[0]}, but there are {classes} classes and {ignore} for none')
+    if not wrong.size: return
+    known = f'{classes} classes and {ignore} for none'
+    raise ValueError(f'{name} has the label {wrong[0]}, but there are {known}')
 
 # %% ../../nbs/07_training/03_batches.ipynb #4c1e76be
 def number_things(
@@ -75,11 +80,13 @@ def prepare(
     data:LabelledData,
     augment:Augment,
     rng:np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]: # (H, W, 3) uint8, (H, W) integers in 0 to K-1, or `ignore`; things with the numbers of their objects
+# (H, W, 3) uint8, (H, W) integers in 0 to K-1, or `ignore`; things with the numbers of their objects
+) -> tuple[np.ndarray, np.ndarray]:
     "One sample as a model is taught with it."
     image, labels, name = sample['image'], sample['labels'], sample['image_id']
     if image.shape[:2] != labels.shape:
-        raise ValueError(f'{name} has {image.shape[0]}x{image.shape[1]} pixels, its labels have {"x".join(map(str, labels.shape))}')
+        sizes = ['x'.join(map(str, a.shape[:2])) for a in (image, labels)]
+        raise ValueError(f'{name} has {sizes[0]} pixels, its labels have {sizes[1]}')
     check_labels(labels, len(data.vocabulary), data.ignore, name)
     if data.things: labels = number_things(labels, sample.get('instances'), data.things, name)
     return augment(rng, image, labels)
@@ -107,14 +114,16 @@ class Lane:
     ):
         rows, read = data.rows, data.read
         if not isinstance(rows, IterableDataset):
-            if len(rows) < lanes: raise ValueError(f'{lanes} lanes cannot share {len(rows)} images: each needs at least one')
+            if len(rows) < lanes:
+                raise ValueError(f'{lanes} lanes cannot share {len(rows)} images: each needs at least one')
             if not isinstance(rows, Dataset):                 # a list: its rows are asked for by number
                 rows, read = Dataset.from_dict(dict(row=range(len(rows)))), lambda row: data[row['row']]
             rows = rows.shuffle(seed=seed).to_iterable_dataset(lanes)
-        self.rows = ShuffledStream(rows, read, seed, data.window, lane, lanes, data.on_error, data.retry, deal=False)
+        self.rows = ShuffledStream(rows, read, seed, data.window, lane, lanes, data.on_error, data.retry,
+                                   split_by_worker=False)
         self.key, self.taken, self.resumed = (seed, lane), state['taken'] if state else 0, bool(state)
         if state: self.rows.load_state_dict(state['rows'])
-    def __iter__(self) -> Iterator[tuple[dict, np.random.Generator]]: # a sample, and the random numbers of its augmentation
+    def __iter__(self) -> Iterator[tuple[dict, np.random.Generator]]: # a sample, and what augments it
         while True:
             before = self.taken
             for sample in self.rows:
@@ -127,7 +136,7 @@ class Lane:
 
 # %% ../../nbs/07_training/03_batches.ipynb #8a811cdd
 def collate(
-    samples:list[tuple[dict, np.random.Generator]], # b samples, each with the random numbers of its augmentation
+    samples:list[tuple[dict, np.random.Generator]], # b samples, each with what augments it
     data:LabelledData,
     augment:Augment,
 ) -> dict: # images (b, 3, H, W) uint8, labels (b, H, W), ids
@@ -151,7 +160,8 @@ class MicroBatches(torch_data.IterableDataset):
         start:int=0,           # micro-batches that this process has already had
         states:dict|None=None, # of the lanes after them, by number, which may be text as in JSON
     ):
-        self.data, self.augment, self.size, self.lanes, self.seed = data, replace(augment, ignore=data.ignore), size, lanes, seed
+        self.data, self.augment = data, replace(augment, ignore=data.ignore)
+        self.size, self.lanes, self.seed = size, lanes, seed
         self.rank, self.world, self.start = rank, world, start
         self.states = {int(lane): state for lane, state in (states or {}).items()}
     def __iter__(self) -> Iterator[dict]: # images (b, 3, H, W) uint8, labels (b, H, W), ids, lane, state
@@ -165,7 +175,8 @@ class MicroBatches(torch_data.IterableDataset):
                 lane = Lane(self.data, l, self.lanes, self.seed, self.states.get(l))
                 lanes[l] = lane, iter(lane)
             lane, source = lanes[l]
-            yield collate([next(source) for _ in range(self.size)], self.data, self.augment) | dict(lane=l, state=lane.state())
+            yield collate([next(source) for _ in range(self.size)], self.data,
+                          self.augment) | dict(lane=l, state=lane.state())
 
 # %% ../../nbs/07_training/03_batches.ipynb #7509adf4
 def ignore_interrupt(worker:int) -> None:
