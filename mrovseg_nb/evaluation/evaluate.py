@@ -20,8 +20,8 @@ from ..clip.protocols import Protocol
 from ..data.rows import LabelledData
 from ..data.vocabulary import Vocabulary
 from .metrics import ConfusionMatrix, Tally
-from .panoptic_quality import PanopticQuality, true_segments
-from .regions import BoundaryIoU, oracles, SizeIoU
+from .panoptic_quality import PanopticQuality, segments_from_labels
+from .regions import BoundaryIoU, oracle_predictions, SizeIoU
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #f8a55e9b
 ALSO = ('boundary', 'sizes', 'oracles', 'panoptic')
@@ -60,11 +60,8 @@ def count_image(
     if 'boundary' in tallies: tallies['boundary'].update(pred, truth)
     if 'sizes' in tallies: tallies['sizes'].update(pred, truth, instances)
     if 'masks' in tallies:
-        for name, better in zip(('masks', 'names'), oracles(pred, truth, ignore)):
-            tallies[name].update(better, truth)
-    if 'panoptic' in tallies:
-        tallies['panoptic'].update(*segments,
-                                   *true_segments(truth, instances, tallies['panoptic'].things, ignore))
+        for name, better in zip(('masks', 'names'), oracle_predictions(pred, truth, ignore)): tallies[name].update(better, truth)
+    if 'panoptic' in tallies: tallies['panoptic'].update(*segments, *segments_from_labels(truth, instances, tallies['panoptic'].things, ignore))
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #0885fb5c
 class ImageObserver:
