@@ -23,7 +23,6 @@ from mrovseg_nb.data.transforms import san_augmentation
 from mrovseg_nb.data.vocabulary import parse_classes
 from mrovseg_nb.study.tables import ABLATIONS, order_agreement, read_records, table_results
 from mrovseg_nb.evaluation.evaluate import evaluate
-from mrovseg_nb.clip.clip import load_clip
 from mrovseg_nb.mrovseg.model import PRESETS, preset
 from mrovseg_nb.clip.model_files import trained_parameters
 from mrovseg_nb.methods.registry import build_model, create_model, load_model

@@ -28,32 +28,36 @@ def run_models(a:argparse.Namespace):
         config = model_config(name)
         method, state = method_of(config), 'untrained'
         if name in trained:
-            record, megabytes = read_model_record(name), shipped('models', name, 'model.safetensors').stat().st_size/1e6
-            state = f'{megabytes:.1f} MB, trained for {record["steps"]} steps in {record["seconds"]/60:.0f} minutes'
+            record, weights = read_model_record(name), shipped('models', name, 'model.safetensors')
+            megabytes, steps, minutes = weights.stat().st_size/1e6, record['steps'], record['seconds']/60
+            state = f'{megabytes:.1f} MB, trained for {steps} steps in {minutes:.0f} minutes'
         elif not method.trains: state = 'needs no training'
         print(f'{name}: {method.title} on the CLIP {config.clip}, {state}')
 
 # %% ../../nbs/10_app/08_cli.ipynb #124b412f
-def is_first_process() -> bool: # of several processes that torchrun started: the one that speaks
+def is_first_process() -> bool: # of several that torchrun started: the one that prints
     return os.environ.get('RANK', '0') == '0'
 
 def run_evaluate(a:argparse.Namespace):
     import torch
     from accelerate import PartialState
-    from mrovseg_nb.app.segmenter import Segmenter
     from mrovseg_nb.evaluation.evaluate import report
     from mrovseg_nb.evaluation.on_benchmark import evaluate_on
     from mrovseg_nb.evaluation.reports import class_table, per_class
-    model = Segmenter.from_pretrained(a.model).to(PartialState(cpu=not torch.cuda.is_available()).device).model
+    from mrovseg_nb.methods.registry import load_model
+    device = PartialState(cpu=not torch.cuda.is_available()).device
+    model = load_model(a.model).to(device)
     chosen = {name: value for name in EVALUATION_OPTIONS if (value := getattr(a, name, None)) is not None}
     found = evaluate_on(a.benchmark, model, a.out, str(a.model), progress=True, **chosen)
     if not is_first_process(): return
-    print(f"{a.model} on {found['pictures']} of {found['expected']} pictures of {a.benchmark}, {len(found['names'])} labels, percent")
+    print(f"{a.model} on {found['pictures']} of {found['expected']} images of {a.benchmark}, "
+          f"{len(found['names'])} labels, percent")
     print(report(found, found['names']))
     if a.classes: print(class_table(per_class(found['confusion'], found['names'])))
-    if a.out: print(f"record, classes and worst pictures: {Path(a.out)/'index.html'}")
+    if a.out: print(f"record, classes and worst images: {Path(a.out)/'index.html'}")
 
-EVALUATION_OPTIONS = ('split', 'vocabulary', 'root', 'source', 'allow_partial', 'first', 'protocol', 'also', 'thresholds', 'on_error', 'batch_size')
+EVALUATION_OPTIONS = ('split', 'vocabulary', 'root', 'source', 'allow_partial', 'first', 'protocol', 'also',
+                      'thresholds', 'on_error', 'batch_size')
 
 # %% ../../nbs/10_app/08_cli.ipynb #fbeac367
 def run_benchmarks(a:argparse.Namespace):
@@ -63,11 +67,13 @@ def run_benchmarks(a:argparse.Namespace):
 def run_convert(a:argparse.Namespace):
     from mrovseg_nb.benchmarks.benchmarks import benchmark, load_benchmark
     from mrovseg_nb.data.conversion import check_shards, convert
-    if a.source == 'shards': raise ValueError("Shards are made from archives or from the Hub: take the source 'disk' or 'hub'")
-    data = load_benchmark(a.name, a.split, root=a.root, source=a.source or 'original', allow_partial=a.allow_partial)
+    if a.source == 'shards':
+        raise ValueError("Shards are made from archives or from the Hub: take the source 'disk' or 'hub'")
+    data = load_benchmark(a.name, a.split, root=a.root, source=a.source or 'original',
+                          allow_partial=a.allow_partial)
     folder = convert(data, Path(a.out)/a.name, seed=a.seed, licence=benchmark(a.name).licence)
     made = check_shards(folder)
-    print(f"{made['rows']} pictures in {len(made['files'])} files, checked: {folder}")
+    print(f"{made['rows']} images in {len(made['files'])} files, checked: {folder}")
 
 def run_recipes(a:argparse.Namespace):
     from mrovseg_nb.training.recipes import RECIPES, recipe_table
@@ -79,11 +85,13 @@ def run_train(a:argparse.Namespace):
     from mrovseg_nb.training.trainer import train
     config, recipe = resolve_recipe(a.recipe, a.set)
     out = Path(a.out or f'runs/{a.recipe}')
-    if is_first_process(): print(recipe_table(a.recipe, [s for s in a.set if not s.startswith('model.')]), flush=True)
+    if is_first_process():
+        print(recipe_table(a.recipe, [s for s in a.set if not s.startswith('model.')]), flush=True)
     model = train(config, recipe, out, resume=a.resume, every=a.every, log=a.log)
     seconds = json.loads((out/'record.json').read_text())['seconds']
     if is_first_process(): print(f'trained {recipe.steps} steps in {seconds/60:.1f} minutes: {out}')
-    if recipe.data == 'terrarium': run_evaluate(argparse.Namespace(model=out, benchmark='terrarium', out=None, classes=False))
+    if recipe.data == 'terrarium':
+        run_evaluate(argparse.Namespace(model=out, benchmark='terrarium', out=None, classes=False))
 
 def run_ablate(a:argparse.Namespace):
     from mrovseg_nb.study.tables import ABLATIONS, row_lines
@@ -104,12 +112,13 @@ def label_paths(
     images:Sequence[Path],
     out:Path|None,          # of the option --out: a PNG, a folder, or nothing
 ) -> list[Path]:            # one PNG for each image
-    "Where label maps are written: a PNG for one image; else NAME_labels.png in a folder, by default the working folder."
+    "The files of label maps: a PNG for one image; else NAME_labels.png in a folder (the working folder)."
     if out and out.suffix.lower() == '.png' and len(images) == 1: paths = [out]
     else: paths = [(out or Path())/f'{image.stem}_labels.png' for image in images]
     for i, (image, path) in enumerate(zip(images, paths)):
         if path in paths[:i]:
-            raise ValueError(f'{images[paths.index(path)]} and {image} would both be written to {path}: rename one')
+            raise ValueError(f'{images[paths.index(path)]} and {image} would both be written to {path}: '
+                             'rename one')
         if path.resolve() == image.resolve():
             raise ValueError(f'The labels would replace the image {path}: choose another --out')
     return paths
@@ -133,19 +142,22 @@ def option(flag:str, **settings) -> tuple[tuple, dict]: return (flag,), settings
 def number(flag:str, default, help:str) -> tuple[tuple, dict]:
     return option(flag, type=int, default=default, metavar='N', help=f'{help} (%(default)s)')
 
-MODEL = option('--model', default='mrovseg-terrarium', metavar='NAME', help='a shipped name, a folder, or a hub id (%(default)s)')
+MODEL = option('--model', default='mrovseg-terrarium', metavar='NAME',
+               help='a shipped name, a folder, or a hub id (%(default)s)')
 SEED = option('--seed', type=int, default=0, help='the same number gives the same result (%(default)s)')
 ROOT = option('--root', metavar='DIR',
               help='where archives were unpacked ($MROVSEG_DATA, else $DETECTRON2_DATASETS, else ./datasets)')
 SPLIT = option('--split', default='val', metavar='NAME', help='train or val (%(default)s)')
 SOURCE = (ROOT, SPLIT,
-          option('--source', choices=['disk', 'shards', 'hub'], help='where to read (what is on the disk, else the Hub)'),
+          option('--source', choices=['disk', 'shards', 'hub'],
+                 help='where to read (what is on the disk, else the Hub)'),
           option('--allow-partial', action='store_true', help='take a half-prepared folder'))
 
 VERBS = {
     'demo': (run_demo, 'segment fresh scenes with three models; write a page of images and print a table', [
         number('--scenes', 64, 'scenes in the table'), SEED,
-        option('--out', default='mrovseg_demo', metavar='DIR', help='folder for index.html and scenes.png (%(default)s)')]),
+        option('--out', default='mrovseg_demo', metavar='DIR',
+               help='folder for index.html and scenes.png (%(default)s)')]),
     'segment': (run_segment, 'find classes in an image, or in every image of a folder', [
         option('image', metavar='IMAGE', help='an image or a folder'),
         option('--classes', metavar="'A; B, B2; C'",
@@ -153,18 +165,22 @@ VERBS = {
         MODEL,
         option('--background', action='store_true', help="'none of these' is an answer, too"),
         option('--background-words', metavar="'A; B'", help='what else there may be; implies --background'),
-        option('--out', metavar='PATH', help='a PNG for one image, else a folder for NAME_labels.png (the working folder)'),
-        option('--picture', action='store_true', help='also write NAME_picture.png, coloured and with a legend')]),
+        option('--out', metavar='PATH',
+               help='a PNG for one image, else a folder for NAME_labels.png (the working folder)'),
+        option('--picture', action='store_true',
+               help='also write NAME_picture.png, coloured and with a legend')]),
 }
 
 # %% ../../nbs/10_app/08_cli.ipynb #ccd4cb8b
 VERBS |= {
     'train': (run_train, 'train a model by a recipe, and continue where it was stopped', [
-        option('--recipe', default='terrarium', metavar='NAME', help='one of those that `mrovseg recipes` prints (%(default)s)'),
+        option('--recipe', default='terrarium', metavar='NAME',
+               help='one of those that `mrovseg recipes` prints (%(default)s)'),
         option('--set', nargs='+', default=[], metavar='FIELD=VALUE',
                help='change the recipe: steps=100 augment.flip=0; or the model: model=NAME model.crop=96'),
         option('--out', metavar='DIR', help='folder for checkpoints, logs and the trained model (runs/NAME)'),
-        option('--resume', action='store_true', help='continue from the newest checkpoint in that folder, if there is one'),
+        option('--resume', action='store_true',
+               help='continue from the newest checkpoint in that folder, if there is one'),
         number('--every', 500, 'steps between checkpoints'),
         option('--log', default='tensorboard', metavar='NAME',
                help='a tracker of Accelerate: tensorboard, wandb, ... (%(default)s)')]),
@@ -178,7 +194,8 @@ VERBS |= {
         option('name', nargs='?', metavar='NAME', help='one of them (all)')]),
     'train-clip': (run_train_clip, 'train a small CLIP of Terrarium on images and captions', [
         option('--out', required=True, metavar='DIR', help='folder for its weights'),
-        option('--clip', default='terrarium', metavar='NAME', help='terrarium, a ViT, or terrarium-convnext (%(default)s)'),
+        option('--clip', default='terrarium', metavar='NAME',
+               help='terrarium, a ViT, or terrarium-convnext (%(default)s)'),
         SEED]),
 }
 
@@ -186,22 +203,33 @@ VERBS |= {
 VERBS |= {
     'evaluate': (run_evaluate, 'measure a model on a benchmark', [
         MODEL, *SOURCE,
-        (('--benchmark',), dict(default='terrarium', metavar='NAME', help='one of those that `mrovseg benchmarks` lists (%(default)s)')),
-        (('--vocabulary',), dict(metavar='VERSION', help='class names as in these papers: san, cat-seg, fc-clip, ... (the usual ones)')),
-        (('--protocol',), dict(metavar='NAME', help='size rule: own, san, sed, cliper, panoptic, cityscapes (the usual one)')),
-        (('--also',), dict(nargs='*', metavar='WHAT', help='what else is counted: boundary, sizes, oracles, panoptic (what is usual)')),
-        (('--thresholds',), dict(metavar='PAPER', help='of panoptic segments: maft+, fc-clip, mask2former (maft+)')),
-        (('--on-error',), dict(choices=['raise', 'skip'], help='what to do about a picture that cannot be read (raise)')),
-        (('--first',), dict(type=int, metavar='N', help='only so many pictures (all)')),
-        (('--batch',), dict(type=int, dest='batch_size', metavar='N', help='pictures at a time (16 of terrarium, else 1)')),
+        (('--benchmark',), dict(default='terrarium', metavar='NAME',
+                                help='one of those that `mrovseg benchmarks` lists (%(default)s)')),
+        (('--vocabulary',), dict(metavar='VERSION', help='class names as in these papers: san, cat-seg, '
+                                                         'fc-clip, ... (the usual ones)')),
+        (('--protocol',),
+         dict(metavar='NAME', help='size rule: own, san, sed, cliper, panoptic, cityscapes (the usual one)')),
+        (('--also',), dict(nargs='*', metavar='WHAT',
+                           help='what else is counted: boundary, sizes, oracles, panoptic (what is usual)')),
+        (('--thresholds',),
+         dict(metavar='PAPER', help='of panoptic segments: maft+, fc-clip, mask2former (maft+)')),
+        (('--on-error',),
+         dict(choices=['raise', 'skip'], help='what to do about an image that cannot be read (raise)')),
+        (('--first',), dict(type=int, metavar='N', help='only the first N images (all)')),
+        (('--batch',),
+         dict(type=int, dest='batch_size', metavar='N', help='images at a time (16 of terrarium, else 1)')),
         (('--classes',), dict(action='store_true', help='also print every class')),
-        (('--out',), dict(metavar='DIR', help='folder for a record, a table of classes, and a page with the worst pictures'))]),
-    'benchmarks': (run_benchmarks, 'list the data sets: what each needs, its licence, and whether it is on this machine', [ROOT, SPLIT]),
-    'convert': (run_convert, 'write a benchmark as mixed Parquet files, which stream well and can be checked', [
+        (('--out',), dict(metavar='DIR', help='folder for a record, a table of classes, and a page with the '
+                                              'worst images'))]),
+    'benchmarks': (run_benchmarks, 'list the data sets: what each needs, its licence, and whether it is on '
+                                   'this machine', [ROOT, SPLIT]),
+    'convert': (run_convert, 'write a benchmark as shuffled, checked Parquet files for streaming', [
         (('name',), dict(metavar='NAME', help='one of those that `mrovseg benchmarks` lists')), *SOURCE,
-        (('--out',), dict(required=True, metavar='DIR', help='folder for NAME/SPLIT; stopped, the same command continues')), SEED]),
+        (('--out',), dict(required=True, metavar='DIR',
+                          help='folder for NAME/SPLIT; stopped, the same command continues')), SEED]),
     'models': (run_models, 'list the models by name: those that come trained, and presets', [
-        option('pattern', nargs='?', default='*', metavar='PATTERN', help="a shell pattern, like 'mrovseg-*' (all)")]),
+        option('pattern', nargs='?', default='*', metavar='PATTERN',
+               help="a shell pattern, like 'mrovseg-*' (all)")]),
 }
 
 # %% ../../nbs/10_app/08_cli.ipynb #654c4469

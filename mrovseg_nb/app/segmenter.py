@@ -42,8 +42,10 @@ def iterate_images(
     return list_images(images) if isinstance(images, (str, Path)) else images
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #5fa514bb
-STUFF = ('ground', 'land', 'grass', 'tree', 'building', 'wall', 'sky', 'lake', 'water', 'river', 'sea', 'railway', 'railroad',
-         'keyboard', 'helmet', 'cloud', 'house', 'mountain', 'ocean', 'road', 'rock', 'street', 'valley', 'bridge', 'sign')
+STUFF = ('ground', 'land', 'grass', 'tree', 'building', 'wall', 'sky', 'lake', 'water', 'river', 'sea',
+         'railway', 'railroad',
+         'keyboard', 'helmet', 'cloud', 'house', 'mountain', 'ocean', 'road', 'rock', 'street', 'valley',
+         'bridge', 'sign')
 
 def background_words(
     vocabulary:Vocabulary,         # the classes to look for
@@ -58,7 +60,8 @@ def background_words(
     else:
         given = [w for words in parse_classes(background).synonyms for w in words]
         left = [w for w in given if parts(w) not in named]
-    if not left: raise ValueError("Every background word is also a class: give other words, like 'wall; floor'")
+    if not left:
+        raise ValueError("Every background word is also a class: give other words, like 'wall; floor'")
     return tuple(dict.fromkeys(left))
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #3f48825f
@@ -68,7 +71,7 @@ class Segmenter:
         model:str|OpenVocabularyModel, # a model, or a name for `create_model`
         clip:str|None=None,            # for `create_model`: another CLIP than that of the name
         classes=None,                  # default vocabulary, as `parse_classes` takes it
-        **config,                      # for `create_model`: fields of the configuration, like pretrained='openai'
+        **config,                  # for `create_model`: fields of the configuration, like pretrained='openai'
     ):
         if isinstance(model, str): model = create_model(model, clip, **config)
         self.model = model.eval()
@@ -119,7 +122,7 @@ def stream(self:Segmenter,
 # %% ../../nbs/10_app/02_segmenter.ipynb #69a0ef48
 @patch
 def __call__(self:Segmenter,
-    images,                                 # one: a path, a Pillow image, an array; many: a folder, a list, a column
+    images,                          # one: a path, a Pillow image, an array; many: a folder, a list, a column
     classes=None,                           # as `parse_classes` takes them, else the default vocabulary
     background:bool|Sequence[str]=False,    # is "none of these" an answer? True, or background words
     batch_size:int=8,                       # images that the model gets at a time
@@ -151,7 +154,8 @@ def panoptic(self:Segmenter,
     "Segment the objects of an image one by one, and the stuff around them."
     if not hasattr(self.model, 'panoptic'):
         able = ', '.join(m.title for m in METHODS.values() if hasattr(m.model, 'panoptic'))
-        raise ValueError(f'{type(self.model).__name__} cannot tell things apart: use a model that can, like {able}')
+        raise ValueError(f'{type(self.model).__name__} cannot tell things apart: use a model that can, like '
+                         f'{able}')
     things, stuff = (parse_classes(c).synonyms if c else () for c in (things, stuff))
     vocabulary, image = parse_classes(things + stuff), read_image(image)
     ids, segments = self.model.panoptic([image], vocabulary, len(things))[0]
@@ -160,5 +164,6 @@ def panoptic(self:Segmenter,
         where, k = ids == s['id'], s['label']
         scores[k][where], labels[where] = s['score'], k
     names = list(vocabulary)
-    named = [{'id': s['id'], 'class': names[s['label']], 'score': s['score'], 'area': s['area']} for s in segments]
+    named = [{'id': s['id'], 'class': names[s['label']], 'score': s['score'], 'area': s['area']}
+             for s in segments]
     return PanopticSegmentation(image, names, scores, labels, ids, named, looks=self.looks(names))

@@ -33,11 +33,11 @@ class ModelConfig:
 class OpenVocabularyModel(nn.Module, ModelHubMixin):
     "A method: a configuration, a frozen CLIP, and `scores`."
     def __init__(self,
-        config:ModelConfig|None=None, # None: a subclass sets `clip`, `crop` and `template` itself, as tests do
+        config:ModelConfig|None=None, # None: a subclass sets `clip`, `crop`, `template` itself, as tests do
         clip:FrozenCLIP|None=None,    # loaded before; None: the CLIP that the configuration names
     ):
         super().__init__()
-        self.config, self.classes = config, None       # names of the classes that it was trained on, once it is
+        self.config, self.classes = config, None     # names of the classes that it was trained on, once it is
         if config is not None:
             self.crop, self.template = config.crop, config.template
             self.clip = load_clip(config.clip, config.pretrained) if clip is None else clip
@@ -77,7 +77,8 @@ def batches(
     self:OpenVocabularyModel,
     images:list[np.ndarray],     # (H, W, 3) uint8 each
     protocol:Protocol|None=None, # a paper's resize rule; None: the model's own
-) -> Iterator[tuple[list[int], Tensor]]: # positions of some images in the list, and those as (B, 3, H, W) in [0, 1]
+) -> Iterator[tuple[list[int],
+                    Tensor]]: # positions of some images in the list, and those as (B, 3, H, W) in [0, 1]
     "Batches of images of one size."
     rule, patch = protocol or own_protocol(self.crop), self.clip.patch
     sizes = [rule.size(im.shape[:2], patch) for im in images]

@@ -56,10 +56,10 @@ def check_clip_names(
     "Refuse everything but the name of an architecture and a tag of its weights."
     architectures = {*open_clip.list_models(), *SMALL_CLIPS}
     if not isinstance(clip, str) or clip not in architectures:
-        near = f', the nearest is {nearest_name(clip, architectures)!r}' if isinstance(clip, str) and clip else ''
-        raise ValueError(f'{where} asks for the CLIP {clip!r}: a file may only name an architecture of open_clip{near}')
-    known = pretrained is None or isinstance(pretrained, str) and bool(open_clip.get_pretrained_cfg(clip, pretrained))
-    if not (known or pretrained == 'terrarium' and clip in SMALL_CLIPS):
+        raise ValueError(f'{where} asks for the CLIP {clip!r}: a file may only name an architecture')
+    if pretrained is None: return
+    tag = isinstance(pretrained, str) and open_clip.get_pretrained_cfg(clip, pretrained)
+    if not tag and not (pretrained == 'terrarium' and clip in SMALL_CLIPS):
         raise ValueError(f'{where} asks for the weights {pretrained!r} of the CLIP {clip!r}: '
                          'a file may only name a tag of open_clip; give the path yourself, as clip_weights')
 
@@ -70,7 +70,8 @@ def read_config(
     "The content of config.json."
     file = Path(folder)/'config.json'
     try: description = json.loads(file.read_text())
-    except FileNotFoundError: raise ValueError(f'{folder} holds no model: there is no config.json in it') from None
+    except FileNotFoundError:
+        raise ValueError(f'{folder} holds no model: there is no config.json in it') from None
     except ValueError: raise ValueError(f'{file} is damaged: it is not JSON') from None
     if not isinstance(description, dict) or not isinstance(description.get('config'), dict):
         raise ValueError(f'{file} does not describe a model: it has no configuration')
@@ -87,7 +88,8 @@ def config_from_json(
     "A configuration from JSON."
     names = [f.name for f in fields(kind)]
     if unknown := sorted(set(settings) - set(names)):
-        raise ValueError(f'{kind.__name__} has no field {unknown[0]!r}, the nearest is {nearest_name(unknown[0], names)!r}')
+        raise ValueError(f'{kind.__name__} has no field {unknown[0]!r}, the nearest is '
+                         f'{nearest_name(unknown[0], names)!r}')
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 
 # %% ../../nbs/03_clip/10_model_files.ipynb #7a875180
@@ -109,7 +111,8 @@ def read_weights(
     shapes = {n: w.shape for n, w in weights.items()}
     wrong = sorted(n for n in expected.keys() | shapes.keys() if shapes.get(n) != expected.get(n))
     if wrong:
-        raise ValueError(f'{file} is of another configuration: {len(wrong)} weights differ, the first is {wrong[0]}')
+        why = f'{len(wrong)} weights differ, the first is {wrong[0]}'
+        raise ValueError(f'{file} is of another configuration: {why}')
     model.load_state_dict(weights, strict=False)
     model.classes = description.get('classes')
     return model.eval()

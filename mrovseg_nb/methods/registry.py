@@ -49,7 +49,8 @@ class Method:
             raise ValueError(f'The configuration of {self.name} must be a subclass of ModelConfig')
         for name, preset in self.presets.items():
             if type(preset) is not self.config:
-                raise ValueError(f'The preset {name!r} of {self.name} is no {self.config.__name__}: {preset!r}')
+                raise ValueError(f'The preset {name!r} of {self.name} is no {self.config.__name__}: '
+                                 f'{preset!r}')
         if unknown := set(self.towers) - set(TOWERS):
             raise ValueError(f'{self.name} takes towers {sorted(unknown)}: choose from {", ".join(TOWERS)}')
 
@@ -60,7 +61,8 @@ def register(method:Method) -> Method: # the same
     "Add a method; one of the same name is replaced."
     for other in METHODS.values():
         if other.name != method.name and method.config is other.config:
-            raise ValueError(f'{method.config.__name__} is the configuration of {other.name}: {method.name} needs its own')
+            raise ValueError(f'{method.config.__name__} is the configuration of {other.name}: {method.name} '
+                             'needs its own')
     METHODS[method.name] = method
     return method
 
@@ -81,8 +83,10 @@ def method_of(
 # %% ../../nbs/05_methods/07_registry.ipynb #adeb3d5b
 register(Method(
     'mrovseg', 'MROVSeg', MROVSeg, MROVSegConfig, PRESETS,
-    'Zhu et al., MROVSeg: Breaking the Resolution Curse of Vision-Language Models in Open-Vocabulary Image Segmentation, 2024',
-    'https://arxiv.org/abs/2408.14776', towers=('vit', 'convnext'), no_decay=('pos', 'query'), licence='apache-2.0'))
+    'Zhu et al., MROVSeg: Breaking the Resolution Curse of Vision-Language Models in Open-Vocabulary Image '
+    'Segmentation, 2024',
+    'https://arxiv.org/abs/2408.14776', towers=('vit', 'convnext'), no_decay=('pos', 'query'),
+    licence='apache-2.0'))
 
 register(Method(
     'dense_clip', 'Dense CLIP', DenseCLIP, DenseCLIPConfig, DENSE_CLIP_PRESETS,
@@ -102,7 +106,8 @@ def list_models(
     "Names for `create_model`, and, if they are trained, for `load_model`."
     presets = [f'{m.name}-{p}' for m in METHODS.values() for p in m.presets]
     names = {True: shipped_models(), False: presets, None: {*shipped_models(), *presets}}[trained]
-    return sorted(n for n in names if fnmatchcase(n, pattern) and licence in (None, get_method(n.split('-')[0]).licence))
+    return sorted(n for n in names if fnmatchcase(n, pattern)
+                  and licence in (None, get_method(n.split('-')[0]).licence))
 
 # %% ../../nbs/05_methods/07_registry.ipynb #9eda6028
 def model_config(
@@ -134,7 +139,8 @@ def check_tower(method:Method, clip:str) -> None:
     "Refuse a CLIP that a method cannot use."
     kind, _ = clip_tower(clip)
     if kind not in method.towers:
-        raise ValueError(f'{method.title} needs a CLIP whose image tower is one of {", ".join(method.towers)}; '
+        raise ValueError(f'{method.title} needs a CLIP whose image tower is one of '
+                         f'{", ".join(method.towers)}; '
                          f'that of {clip!r} is a {kind}')
 
 def nearest_preset(method:Method, clip:str) -> ModelConfig:
@@ -143,8 +149,11 @@ def nearest_preset(method:Method, clip:str) -> ModelConfig:
     for preset in method.presets.values():
         if preset.clip == clip: return preset
     kind, layers = clip_tower(clip)
-    large = [p for p in method.presets.values() if p.clip not in SMALL_CLIPS and clip_tower(p.clip)[0] == kind]
-    if not large: raise ValueError(f'{method.title} has no preset for a CLIP like {clip!r}: give a name of list_models()')
+    large = [p for p in method.presets.values() if p.clip not in SMALL_CLIPS
+             and clip_tower(p.clip)[0] == kind]
+    if not large:
+        raise ValueError(f'{method.title} has no preset for a CLIP like {clip!r}: give a name of '
+                         'list_models()')
     return replace(min(large, key=lambda p: abs(clip_tower(p.clip)[1] - layers)), clip=clip)
 
 # %% ../../nbs/05_methods/07_registry.ipynb #632bc91a
@@ -171,12 +180,13 @@ def create_model(
     names = [f.name for f in fields(config)]
     for field in changes:
         if field not in names:
-            raise ValueError(f'{method_of(config).title} has no field {field!r}, the nearest is {nearest_name(field, names)!r}')
+            raise ValueError(f'{method_of(config).title} has no field {field!r}, the nearest is '
+                             f'{nearest_name(field, names)!r}')
     config = replace(config, **changes)
     method = method_of(config)
     if method.trains:
-        warnings.warn(f'{method.title} on {config.clip} is untrained: its masks mean nothing before it is trained '
-                      'or weights are loaded', stacklevel=2)
+        warnings.warn(f'{method.title} on {config.clip} is untrained: its masks mean nothing before it is '
+                      'trained or weights are loaded', stacklevel=2)
     return build_model(config)
 
 # %% ../../nbs/05_methods/07_registry.ipynb #c4053a6a
@@ -192,13 +202,15 @@ def model_folder(
     if not folder.is_dir() and str(name).count('/') == 1 and str(name)[0] not in './~':
         try: folder = download_files(str(name), FILES, **options)
         except Exception as e:
-            why = f'it is no folder, and the Hugging Face Hub has none or is out of reach ({type(e).__name__})'
-    elif str(name) in list_models(): why = 'this preset comes without weights, which is what create_model builds'
+            why = f'it is no folder, and the Hub has none or cannot be reached ({type(e).__name__})'
+    elif str(name) in list_models():
+        why = 'this preset comes without weights, which is what create_model builds'
     if folder.is_dir():
         if (folder/'config.json').is_file(): return folder
         why = 'the folder has no config.json'
     near = nearest_name(str(name), shipped_models()) if str(name) else shipped_models()[0]
-    raise ValueError(f'There is no trained model {str(name)!r}: {why}; the nearest of those that come with the package '
+    raise ValueError(f'There is no trained model {str(name)!r}: {why}; the nearest of those that come with '
+                     'the package '
                      f'is {near!r}')
 
 # %% ../../nbs/05_methods/07_registry.ipynb #4b19c676
@@ -219,7 +231,8 @@ def load_model(
     folder = model_folder(name, **options)
     description = read_config(folder, clip_weights)
     if description.get('method') not in METHODS:
-        raise ValueError(f'{folder} is a model of the method {description.get("method")!r}, which is not registered')
+        raise ValueError(f'{folder} is a model of the method {description.get("method")!r}, which is not '
+                         'registered')
     config = config_from_json(description['config'], METHODS[description['method']].config)
     return read_weights(build_model(config), folder, description)
 
@@ -234,12 +247,15 @@ def from_pretrained(cls:OpenVocabularyModel,
 ) -> OpenVocabularyModel:
     "Read a trained model of this class."
     model = load_model(name, **options)
-    if not isinstance(model, cls): raise ValueError(f'{name} is a {type(model).__name__}, not a {cls.__name__}')
+    if not isinstance(model, cls):
+        raise ValueError(f'{name} is a {type(model).__name__}, not a {cls.__name__}')
     return model
 
 @patch
 def generate_model_card(self:OpenVocabularyModel, **values) -> ModelCard:
     "The README of a model on the Hub."
     method = method_of(self)
-    data = ModelCardData(library_name='mrovseg_nb', tags=['image-segmentation', method.name], license=method.licence or None)
-    return ModelCard.from_template(data, template_str=self._hub_mixin_info.model_card_template, **dict(paper_url=method.url) | values)
+    data = ModelCardData(library_name='mrovseg_nb', tags=['image-segmentation', method.name],
+                         license=method.licence or None)
+    return ModelCard.from_template(data, template_str=self._hub_mixin_info.model_card_template,
+                                   **dict(paper_url=method.url) | values)

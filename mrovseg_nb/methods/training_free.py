@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..clip.dense_features import value_features
 from ..clip.interface import ModelConfig, OpenVocabularyModel
-from ..clip.text_embeddings import all_vectors, class_logits, TextVectors
+from ..clip.text_embeddings import TextVectors, all_vectors, class_logits
 from ..mrovseg.views import encode_views
 
 # %% ../../nbs/05_methods/01_training_free.ipynb #141262bb

@@ -18,7 +18,7 @@ from ..clip.clip import FrozenCLIP, load_clip
 from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.outputs import Output, merge_panoptic, semantic_scores
 from ..clip.protocols import Protocol
-from ..clip.text_embeddings import all_vectors, class_logits, TextVectors
+from ..clip.text_embeddings import TextVectors, all_vectors, class_logits
 from ..data.vocabulary import Vocabulary
 from .adapter import MultiResAdapter
 from .mask_decoding import HierarchicalMaskDecoder, MaskDecoder, decode_masks
@@ -33,13 +33,13 @@ class MROVSegConfig(ModelConfig):
     p: float = 0.5                           # slice resolution / input resolution (Table 3)
     fusion_layers: tuple = (0, 3, 6, 9, 12)  # layers of CLIP that are fused, 0 the stem (Table 7 d)
     spatial: str = 'dwconv'                  # how slices are joined: dwconv or concat (Table 7 a)
-    scale: str = 'attention'                 # how resolutions are joined: attention, add or concat (Table 7 b)
+    scale: str = 'attention'                # how resolutions are joined: attention, add or concat (Table 7 b)
     blocks: int = 6                          # ViT blocks of the adapter (Table 7 c)
     width: int = 768                         # of its tokens (Table 7 e)
     heads: int = 12                          # of its attention
     queries: int = 100                       # N (Table 7 f)
     pixel_dim: int = 256                     # of Q_f and H_pix (SAN)
-    decoder_layers: tuple = (3, 6, 9)        # fused maps of the decoder, shallow to deep; (): H alone (Table 6)
+    decoder_layers: tuple = (3, 6, 9)      # fused maps of the decoder, shallow to deep; (): H alone (Table 6)
     attention: str = 'decoupled'             # mask classification, of ATTENTIONS (Tables 5 and 8)
     cls_layer: int = 9                       # layer whose [CLS] becomes X_prop; the blocks after it are used
     self_key: bool = False                   # X_prop also attends to itself (SAN), which eq. 8 does not
@@ -51,7 +51,8 @@ ATTENTIONS = ('decoupled', 'shared', 'single', 'pool')
 # %% ../../nbs/04_mrovseg/08_model.ipynb #6cd2951a
 PRESETS = {
     'terrarium': MROVSegConfig(
-        clip='terrarium', pretrained='terrarium', template='terrarium', crop=96, fusion_layers=(0, 2, 3, 4, 6),
+        clip='terrarium', pretrained='terrarium', template='terrarium', crop=96,
+        fusion_layers=(0, 2, 3, 4, 6),
         blocks=4, width=128, heads=4, queries=24, pixel_dim=64, decoder_layers=(2, 3, 4), cls_layer=2,
         train_positions=False),
     'vit-b-16': MROVSegConfig(),
@@ -79,10 +80,12 @@ class MROVSeg(OpenVocabularyModel):
         if c.attention not in ATTENTIONS:
             raise ValueError(f'Unknown attention {c.attention!r}: choose from {", ".join(ATTENTIONS)}')
         if missing := set(c.decoder_layers) - set(c.fusion_layers):
-            raise ValueError(f'decoder_layers has {sorted(missing)}, which fusion_layers {c.fusion_layers} does not have')
+            raise ValueError(f'The decoder_layers have {sorted(missing)}, which fusion_layers '
+                             f'{c.fusion_layers} lacks')
         super().__init__(c, load_clip(c.clip, c.pretrained, c.train_positions) if clip is None else clip)
         if c.attention != 'pool' and not 0 < c.cls_layer < self.clip.depth:
-            raise ValueError(f'cls_layer must be between 1 and {self.clip.depth - 1} for {c.clip}, not {c.cls_layer}')
+            raise ValueError(f'The cls_layer must be between 1 and {self.clip.depth - 1} for {c.clip}, not '
+                             f'{c.cls_layer}')
         self.tokens = c.crop // self.clip.patch                              # of the shorter side
         self.adapter = MultiResAdapter(
             self.clip.widths, (self.tokens,)*2, c.width, c.blocks, c.heads, c.queries, c.fusion_layers,
@@ -160,7 +163,7 @@ def panoptic(self:MROVSeg,
     vocabulary:Vocabulary,       # K classes: first the things, then the stuff
     things:int,                  # how many of them are things
     protocol:Protocol|None=None, # resize rule; None: the model's own
-    min_score:float=0.2,         # probability below which a query is dropped; the papers' are in outputs.THRESHOLDS
+    min_score:float=0.2,   # probability below which a query is dropped; the papers' are in outputs.THRESHOLDS
     overlap:float=0.7,           # share of its own mask that a query must keep
 ) -> list[tuple[np.ndarray, list[dict]]]: # for each image (H, W) int32 segment ids, and the segments
     "Things with a segment for each object, stuff with one for each class."

@@ -53,9 +53,10 @@ class Recipe:
             if not attrgetter(name)(self) >= least:
                 raise ValueError(f'{name} must be at least {least}, not {attrgetter(name)(self)}')
         if not (self.ema < 1 and self.lr < inf):
-            raise ValueError(f'ema must be below 1 and lr finite, not {self.ema} and {self.lr}')
+            raise ValueError(f'The ema must be below 1 and lr finite, not {self.ema} and {self.lr}')
         if self.batch % self.accumulate:
-            raise ValueError(f'{self.batch} images cannot be divided into {self.accumulate} equal micro-batches')
+            raise ValueError(f'{self.batch} images cannot be divided into {self.accumulate} equal '
+                             'micro-batches')
 
 # %% ../../nbs/07_training/02_recipes.ipynb #4b2bd8da
 def learning_rate(
@@ -67,7 +68,8 @@ def learning_rate(
 
 # %% ../../nbs/07_training/02_recipes.ipynb #80cda969
 COCO = Recipe(
-    model='vit-b-16', data='coco-stuff', augment=san_augmentation(640), steps=60_000, batch=32, lanes=64, workers=4,
+    model='vit-b-16', data='coco-stuff', augment=san_augmentation(640), steps=60_000, batch=32, lanes=64,
+    workers=4,
     lr=1e-4, warmup=0, weight_decay=1e-4, clip_norm=0.01, precision='fp16', loss=LossWeights())
 RECIPES = {
     'terrarium': Recipe(),
@@ -101,7 +103,8 @@ FIELDS = field_types(Recipe)
 
 # %% ../../nbs/07_training/02_recipes.ipynb #52621a1a
 def parse_bool(text:str) -> bool: return {'true': True, '1': True, 'false': False, '0': False}[text.lower()]
-def parse_tuple(text:str, item:type) -> tuple: return tuple(item(t) for t in text.strip('()').split(',') if t.strip())
+def parse_tuple(text:str, item:type) -> tuple:
+    return tuple(item(t) for t in text.strip('()').split(',') if t.strip())
 
 PARSERS = {
     str: (str, 'text'),
@@ -138,8 +141,10 @@ def override(
 # %% ../../nbs/07_training/02_recipes.ipynb #fd8fe70b
 CHOSEN = ('batch', 'accumulate', 'lr', 'warmup', 'weight_decay', 'clip_norm', 'precision', 'seed')
 TERRARIUM_SOURCES = dict.fromkeys(CHOSEN, 'chosen here') | {
-    'model': 'the paper in small, on the small CLIP', 'data': 'the embedded world', 'steps': 'chosen here: 80,000 scenes',
-    'augment': 'chosen here: no scene comes twice, so none is varied', 'augment.crop': 'the size of its images',
+    'model': 'the paper in small, on the small CLIP', 'data': 'the embedded world',
+    'steps': 'chosen here: 80,000 scenes',
+    'augment': 'chosen here: no scene comes twice, so none is varied',
+    'augment.crop': 'the size of its images',
     'augment.longest': 'nothing is scaled', 'augment.pad': 'nothing is padded', 'augment.ignore': 'the data',
     'lanes': 'chosen here: for 1, 2 or 4 readers', 'workers': 'chosen here: one core draws, one learns',
     'loss.points': 'chosen here: a mask has 9,216 pixels', 'power': 'SAN', 'ema': 'SAN has none',
@@ -148,7 +153,8 @@ FROM_SAN = ('augment', 'steps', 'batch', 'lr', 'warmup', 'power', 'weight_decay'
 COCO_SOURCES = dict.fromkeys(FROM_SAN, 'SAN') | {
     'model': 'paper 4.1: CLIP ViT-B/16', 'data': 'paper 4.1', 'augment.crop': 'paper 4.1: 640 x 640',
     'augment.ignore': 'the data', 'accumulate': 'chosen here: raise it where memory is short',
-    'lanes': 'chosen here: for 1 to 16 GPUs with 4 workers each', 'workers': 'chosen here', 'seed': 'chosen here',
+    'lanes': 'chosen here: for 1 to 16 GPUs with 4 workers each', 'workers': 'chosen here',
+    'seed': 'chosen here',
     'ema': 'SAN has none', 'precision': "SAN: detectron2's mixed precision", 'loss': 'SAN, MAFT+, EBSeg'}
 SOURCES = {
     'terrarium': TERRARIUM_SOURCES,
@@ -180,7 +186,8 @@ def recipe_table(
     rows = []
     for f in FIELDS:
         value = attrgetter(f)(changed)
-        source = sources.get(f, sources.get(f.split('.')[0])) if value == attrgetter(f)(named) else 'set by hand'
+        source = sources.get(f,
+                             sources.get(f.split('.')[0])) if value == attrgetter(f)(named) else 'set by hand'
         rows.append((f, field_text(value), source))
     names, values = (max(len(row[i]) for row in rows) for i in (0, 1))
     return '\n'.join(f'{f:{names}}  {value:{values}}  {source}' for f, value, source in rows)

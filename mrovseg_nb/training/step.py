@@ -61,7 +61,7 @@ def make_accelerator(
     folder:Path|None=None, # of logs
     log:str|None=None,     # a tracker of Accelerate, like tensorboard
 ) -> Accelerator:
-    "Accelerate for a recipe: one process or those that `accelerate launch` started, on GPUs if there are any."
+    "Accelerate for a recipe: one process, or those of `accelerate launch`, on GPUs if there are any."
     cpu = not torch.cuda.is_available()
     if cpu and recipe.precision == 'fp16':
         raise ValueError('The precision fp16 needs a GPU, and there is none here: take bf16 or no')

@@ -22,7 +22,8 @@ from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.model_files import clip_digest, trained_parameters
 from ..methods.registry import build_model, method_of, save_model
 from mrovseg_nb.training.checkpoints import (
-    DamagedCheckpoint, differences, flatten_optimizer, list_checkpoints, nest_optimizer, read_checkpoint, set_aside,
+    DamagedCheckpoint, differences, flatten_optimizer, list_checkpoints, nest_optimizer, read_checkpoint,
+    set_aside,
     write_checkpoint)
 from .recipes import Recipe, learning_rate
 from .step import Stepper, make_accelerator, seed_micro_batch
@@ -47,10 +48,11 @@ class Trainer:
         self.folder = out and out/'checkpoints'
         self.identity = run_identity(model, data, recipe, self.size) if out else None     # of its checkpoints
         self.stepper = Stepper(a, model, model.text(data.vocabulary), recipe, data.ignore)
-        self.done, self.seconds = 0, 0.                                                   # steps; of all sessions
-        self.lanes, self.curve = {}, []                                                   # their places; a dict a step
-        self.stop_requested, self.code = False, commit()                                  # the commit that began the run
-        self.mean = {n: p.detach().clone() for n, p in trained_parameters(model).items()} if recipe.ema else {}
+        self.done, self.seconds = 0, 0.                                               # steps; of all sessions
+        self.lanes, self.curve = {}, []                                          # their places; a dict a step
+        self.stop_requested, self.code = False, commit()                       # the commit that began the run
+        self.mean = {n: p.detach().clone() for n,
+                     p in trained_parameters(model).items()} if recipe.ema else {}
 
 # %% ../../nbs/07_training/06_trainer.ipynb #0de26ce6
 @patch
@@ -58,11 +60,13 @@ def parts(self:Trainer) -> Iterator[dict]:
     "The micro-batches of this process from here on."
     a, r = self.accelerator, self.recipe
     here = a.process_index, a.num_processes, self.done*r.accumulate, self.lanes
-    return micro_batch_loader(MicroBatches(self.data, r.augment, self.size, r.lanes, r.seed, *here), r.workers)
+    return micro_batch_loader(MicroBatches(self.data, r.augment, self.size, r.lanes, r.seed, *here),
+                              r.workers)
 
 # %% ../../nbs/07_training/06_trainer.ipynb #63a9bffa
 @patch
-def advance(self:Trainer, source:Iterator[dict]) -> dict: # step, mean losses, norm of the gradient, learning rate
+def advance(self:Trainer,
+            source:Iterator[dict]) -> dict: # step, mean losses, norm of the gradient, learning rate
     "Take one step."
     a, r, losses, ids = self.accelerator, self.recipe, [], []
     for i in range(r.accumulate):
@@ -89,7 +93,8 @@ def advance(self:Trainer, source:Iterator[dict]) -> dict: # step, mean losses, n
 def divergence_message(self:Trainer, what:str, ids:list[str]) -> str:
     "The error for a loss or a gradient that is not finite."
     checkpoints = list_checkpoints(self.folder) if self.folder else []
-    return (f'{what} at step {self.done}, whose images were {", ".join(map(str, ids))}; no further step was taken; '
+    return (f'{what} at step {self.done}, whose images were {", ".join(map(str, ids))}; no further step was '
+            'taken; '
             f'the last good checkpoint is {checkpoints[-1] if checkpoints else "none"}')
 
 @patch
@@ -111,7 +116,8 @@ def run_identity(
 ) -> dict:         # as JSON gives it back
     "What identifies a run. All of CLIP is hashed and rows are read, so a run computes it once."
     settings = {k: v for k, v in asdict(recipe).items() if k not in ('accumulate', 'workers')}
-    what = dict(model=asdict(model.config), clip=clip_digest(model.clip), recipe=settings, part=size, data=data.fingerprint())
+    what = dict(model=asdict(model.config), clip=clip_digest(model.clip), recipe=settings, part=size,
+                data=data.fingerprint())
     return json.loads(json.dumps(what))
 
 @patch
@@ -132,7 +138,7 @@ def save(self:Trainer, keep:int=2) -> None: # number of checkpoints that stay
 # %% ../../nbs/07_training/06_trainer.ipynb #6ae3f982
 @patch
 def restore(self:Trainer) -> bool: # whether there was one
-    "Continue from the newest checkpoint that is not damaged. OSError: it could not be read, and is left as it is."
+    "Continue from the newest checkpoint that is not damaged. OSError: it could not be read."
     for path in reversed(list_checkpoints(self.folder)):
         try: tensors, state = read_checkpoint(path)
         except DamagedCheckpoint as e:
@@ -149,8 +155,9 @@ def restore(self:Trainer) -> bool: # whether there was one
         self.stepper.optimizer.load_state_dict(nest_optimizer(tensors['optimizer'], state['param_groups']))
         if self.accelerator.scaler: self.accelerator.scaler.load_state_dict(state['scaler'])
         self.done, self.seconds, self.code = state['step'], state['seconds'], state['code']
-        a = self.accelerator                                                              # its own lanes, as `save` expects
-        self.lanes = {int(k): v for k, v in state['lanes'].items() if int(k) % a.num_processes == a.process_index}
+        a = self.accelerator                                                # its own lanes, as `save` expects
+        self.lanes = {int(k): v for k,
+                      v in state['lanes'].items() if int(k) % a.num_processes == a.process_index}
         columns = [column.tolist() for column in tensors['curve'].values()]
         self.curve = [dict(zip(tensors['curve'], row)) for row in zip(*columns)]
         return True
@@ -225,10 +232,11 @@ def train(
     out, crop, method = out and Path(out).expanduser(), recipe.augment.crop, method_of(config)
     if not method.trains: raise ValueError(f'{method.title} has nothing to train: evaluate it as it is')
     if config.crop != crop:
-        raise ValueError(f'The model is made for images of {config.crop} pixels, the recipe crops {crop}: make them equal')
+        raise ValueError(f'The model is made for images of {config.crop} pixels, the recipe crops {crop}: '
+                         'make them equal')
     if out and list_checkpoints(out/'checkpoints') and not resume:
         raise ValueError(f'{out} holds a run already: resume it, or train in another folder')
-    if data is None: data = training_data(recipe.data, crop)       # refused, if need be, before weights are loaded
+    if data is None: data = training_data(recipe.data, crop)  # refused, if need be, before weights are loaded
     set_seed(recipe.seed)
     trainer = Trainer(build_model(config), data, recipe, out, log)
     if out and resume: trainer.restore()
@@ -247,8 +255,10 @@ def finish(self:Trainer, out:Path|None) -> OpenVocabularyModel:
     if out and a.is_main_process:
         save_model(model, out)
         write_record(
-            out/'record', config=asdict(model.config), recipe=asdict(self.recipe), seed=self.recipe.seed, steps=self.done,
-            seconds=round(self.seconds), processes=a.num_processes, threads=torch.get_num_threads(), commit=self.code,
+            out/'record', config=asdict(model.config), recipe=asdict(self.recipe), seed=self.recipe.seed,
+            steps=self.done,
+            seconds=round(self.seconds), processes=a.num_processes, threads=torch.get_num_threads(),
+            commit=self.code,
             curve=self.summary())
     a.wait_for_everyone()
     return model.eval()
