@@ -1,5 +1,6 @@
 """Every benchmark, from its files on disk to its numbers: a miniature in the real layout is read, evaluated
-with the published class names, and counted; the numbers are computed again here, slowly, from the ground truth.
+with the published class names, and counted;
+the numbers are computed again here, slowly, from the ground truth.
 """
 import tempfile, unittest, warnings
 from pathlib import Path
