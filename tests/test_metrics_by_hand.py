@@ -133,8 +133,8 @@ class Panoptic(unittest.TestCase):
             self.assertEqual(q.counts[0, :3].tolist(), [0, false, 0])
 
     def test_segments_from_labels(self):
-        ids, segments = segments_from_labels(np.array([[0, 0, 0, 1, 2, 2, 255]]), np.array([[1, 2, 0, 3, 0, 9, 0]]),
-                                      2)
+        labels, instances = np.array([[0, 0, 0, 1, 2, 2, 255]]), np.array([[1, 2, 0, 3, 0, 9, 0]])
+        ids, segments = segments_from_labels(labels, instances, 2)
         #  a thing without a number is a crowd; stuff is one segment, numbered or not; ids by class and number
         self.assertEqual(ids.tolist(), [[2, 3, 1, 4, 5, 5, 0]])
         self.assertEqual([(s['id'], s['label'], s['iscrowd']) for s in segments],

@@ -96,7 +96,7 @@ class Segmenter:
 def looks(self:Segmenter,
     names:Iterable[str],                    # K class names
 ) -> tuple[np.ndarray, list[str]]|None:     # (K, 3) colours, K patterns
-    "How classes are drawn: as their names say if the CLIP is one of Terrarium's, else in colours of the palette."
+    "How classes are drawn: as their names say if the CLIP is one of Terrarium's, else by the palette."
     return class_looks(list(names)) if self.model.clip.name.startswith('terrarium') else None
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #ab376cef

@@ -57,7 +57,9 @@ class OpenVocabularyModel(nn.Module, ModelHubMixin):
     ) -> Tensor:       # (K, H, W) >= 0
         "Scores at the size of the image as probabilities. It must keep the order of the classes at a pixel."
         return scores
-    def text(self, vocabulary:Vocabulary) -> Tensor|TextVectors: # (K, E), or more vectors and how they are reduced
+    def text(self,
+        vocabulary:Vocabulary,
+    ) -> Tensor|TextVectors: # (K, E), or more vectors and how they are reduced
         "The text embeddings of the classes."
         return self.clip.class_embeddings(vocabulary, self.template)
 

@@ -63,8 +63,8 @@ def count_image(
         for name, better in zip(('masks', 'names'), oracle_predictions(pred, truth, ignore)):
             tallies[name].update(better, truth)
     if 'panoptic' in tallies:
-        tallies['panoptic'].update(*segments,
-                                   *segments_from_labels(truth, instances, tallies['panoptic'].things, ignore))
+        true_segments = segments_from_labels(truth, instances, tallies['panoptic'].things, ignore)
+        tallies['panoptic'].update(*segments, *true_segments)
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #0885fb5c
 class ImageObserver:

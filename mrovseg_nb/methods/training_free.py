@@ -30,7 +30,11 @@ DENSE_CLIP_PRESETS = {
 
 class DenseCLIP(OpenVocabularyModel):
     "MaskCLIP: a frozen ViT CLIP, patch by patch (Zhou et al. 2022, without its refinements)."
-    def scores(self, images:Tensor, text:Tensor|TextVectors) -> Tensor: # (B, K, h, w) logits, one for each patch
+    def scores(self,
+        images:Tensor,           # (B, 3, H, W) in [0, 1]
+        text:Tensor|TextVectors, # (K, E) unit vectors, or T vectors of K classes
+    ) -> Tensor:                 # (B, K, h, w) logits, one for each patch
+        "The similarity of every patch to every class, scaled as CLIP does."
         views = encode_views(self.clip, images, self.config.p, self.crop // self.clip.patch)
         features = value_features(self.clip, views.hr[-2])
         similar = torch.einsum('tc,bchw->bhwt', all_vectors(text), features)

@@ -131,7 +131,8 @@ def matched_queries(
                                      f'but the vocabulary has {K} classes')
                 with torch.random.fork_rng():
                     torch.manual_seed(0)
-                    i, j = match_queries(a.output.masks[b], a.output.classes[b], classes, truth, LossWeights())
+                    masks, logits = a.output.masks[b], a.output.classes[b]
+                    i, j = match_queries(masks, logits, classes, truth, LossWeights())
                 j, order = j.sort()
                 i = i[order]
                 M_local = None if a.M_local is None else a.M_local[b][:, i]
