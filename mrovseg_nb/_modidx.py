@@ -2,7 +2,6 @@
 
 d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_url': '', 'lib_path': 'mrovseg_nb'},
   'syms': { 'mrovseg_nb.app.cli': { 'mrovseg_nb.app.cli.error_sentence': ('10_app/cli.html#error_sentence', 'mrovseg_nb/app/cli.py'),
-                                    'mrovseg_nb.app.cli.is_first_process': ('10_app/cli.html#is_first_process', 'mrovseg_nb/app/cli.py'),
                                     'mrovseg_nb.app.cli.label_paths': ('10_app/cli.html#label_paths', 'mrovseg_nb/app/cli.py'),
                                     'mrovseg_nb.app.cli.main': ('10_app/cli.html#main', 'mrovseg_nb/app/cli.py'),
                                     'mrovseg_nb.app.cli.number': ('10_app/cli.html#number', 'mrovseg_nb/app/cli.py'),
@@ -549,8 +548,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mrovseg_nb/data/own_data.py'),
                                           'mrovseg_nb.data.own_data.decode_columns': ( '02_data/own_data.html#decode_columns',
                                                                                        'mrovseg_nb/data/own_data.py'),
-                                          'mrovseg_nb.data.own_data.decode_masks': ( '02_data/own_data.html#decode_masks',
-                                                                                     'mrovseg_nb/data/own_data.py'),
+                                          'mrovseg_nb.data.own_data.decode_mask_row': ( '02_data/own_data.html#decode_mask_row',
+                                                                                        'mrovseg_nb/data/own_data.py'),
                                           'mrovseg_nb.data.own_data.from_coco': ( '02_data/own_data.html#from_coco',
                                                                                   'mrovseg_nb/data/own_data.py'),
                                           'mrovseg_nb.data.own_data.from_dataset': ( '02_data/own_data.html#from_dataset',

@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['EVALUATION_OPTIONS', 'MODEL', 'SEED', 'ROOT', 'SPLIT', 'SOURCE', 'VERBS', 'MISTAKE', 'INTERRUPTED', 'run_demo',
-           'run_models', 'is_first_process', 'run_evaluate', 'run_benchmarks', 'run_convert', 'run_recipes',
-           'run_train', 'run_ablate', 'run_train_clip', 'label_paths', 'run_segment', 'option', 'number', 'parser',
-           'main', 'error_sentence', 'print_message']
+           'run_models', 'run_evaluate', 'run_benchmarks', 'run_convert', 'run_recipes', 'run_train', 'run_ablate',
+           'run_train_clip', 'label_paths', 'run_segment', 'option', 'number', 'parser', 'main', 'error_sentence',
+           'print_message']
 
 # %% ../../nbs/10_app/08_cli.ipynb #5c90bead
-import argparse, json, os, sys, warnings
+import argparse, json, sys, warnings
 from collections.abc import Sequence
 from pathlib import Path
+
+from ..basics.processes import is_main_process
 
 # %% ../../nbs/10_app/08_cli.ipynb #a9541c9a
 def run_demo(a:argparse.Namespace):
@@ -35,9 +37,6 @@ def run_models(a:argparse.Namespace):
         print(f'{name}: {method.title} on the CLIP {config.clip}, {state}')
 
 # %% ../../nbs/10_app/08_cli.ipynb #124b412f
-def is_first_process() -> bool: # of several that torchrun started: the one that prints
-    return os.environ.get('RANK', '0') == '0'
-
 def run_evaluate(a:argparse.Namespace):
     import torch
     from accelerate import PartialState
@@ -49,7 +48,7 @@ def run_evaluate(a:argparse.Namespace):
     model = load_model(a.model).to(device)
     chosen = {name: value for name in EVALUATION_OPTIONS if (value := getattr(a, name, None)) is not None}
     found = evaluate_on(a.benchmark, model, a.out, str(a.model), progress=True, **chosen)
-    if not is_first_process(): return
+    if not is_main_process(): return
     print(f"{a.model} on {found['pictures']} of {found['expected']} images of {a.benchmark}, "
           f"{len(found['names'])} labels, percent")
     print(report(found, found['names']))
@@ -85,11 +84,11 @@ def run_train(a:argparse.Namespace):
     from mrovseg_nb.training.trainer import train
     config, recipe = resolve_recipe(a.recipe, a.set)
     out = Path(a.out or f'runs/{a.recipe}')
-    if is_first_process():
+    if is_main_process():
         print(recipe_table(a.recipe, [s for s in a.set if not s.startswith('model.')]), flush=True)
     model = train(config, recipe, out, resume=a.resume, every=a.every, log=a.log)
     seconds = json.loads((out/'record.json').read_text())['seconds']
-    if is_first_process(): print(f'trained {recipe.steps} steps in {seconds/60:.1f} minutes: {out}')
+    if is_main_process(): print(f'trained {recipe.steps} steps in {seconds/60:.1f} minutes: {out}')
     if recipe.data == 'terrarium':
         run_evaluate(argparse.Namespace(model=out, benchmark='terrarium', out=None, classes=False))
 
@@ -203,30 +202,30 @@ VERBS |= {
 VERBS |= {
     'evaluate': (run_evaluate, 'measure a model on a benchmark', [
         MODEL, *SOURCE,
-        (('--benchmark',), dict(default='terrarium', metavar='NAME',
-                                help='one of those that `mrovseg benchmarks` lists (%(default)s)')),
-        (('--vocabulary',), dict(metavar='VERSION', help='class names as in these papers: san, cat-seg, '
-                                                         'fc-clip, ... (the usual ones)')),
-        (('--protocol',),
-         dict(metavar='NAME', help='size rule: own, san, sed, cliper, panoptic, cityscapes (the usual one)')),
-        (('--also',), dict(nargs='*', metavar='WHAT',
-                           help='what else is counted: boundary, sizes, oracles, panoptic (what is usual)')),
-        (('--thresholds',),
-         dict(metavar='PAPER', help='of panoptic segments: maft+, fc-clip, mask2former (maft+)')),
-        (('--on-error',),
-         dict(choices=['raise', 'skip'], help='what to do about an image that cannot be read (raise)')),
-        (('--first',), dict(type=int, metavar='N', help='only the first N images (all)')),
-        (('--batch',),
-         dict(type=int, dest='batch_size', metavar='N', help='images at a time (16 of terrarium, else 1)')),
-        (('--classes',), dict(action='store_true', help='also print every class')),
-        (('--out',), dict(metavar='DIR', help='folder for a record, a table of classes, and a page with the '
-                                              'worst images'))]),
-    'benchmarks': (run_benchmarks, 'list the data sets: what each needs, its licence, and whether it is on '
-                                   'this machine', [ROOT, SPLIT]),
+        option('--benchmark', default='terrarium', metavar='NAME',
+               help='one of those that `mrovseg benchmarks` lists (%(default)s)'),
+        option('--vocabulary', metavar='VERSION',
+               help='class names as in these papers: san, cat-seg, fc-clip, ... (the usual ones)'),
+        option('--protocol', metavar='NAME',
+               help='resize rule: own, san, sed, cliper, panoptic, cityscapes (the usual one)'),
+        option('--also', nargs='*', metavar='WHAT',
+               help='what else is counted: boundary, sizes, oracles, panoptic (what is usual)'),
+        option('--thresholds', metavar='PAPER',
+               help='of panoptic segments: maft+, fc-clip, mask2former (maft+)'),
+        option('--on-error', choices=['raise', 'skip'],
+               help='what to do about an image that cannot be read (raise)'),
+        option('--first', type=int, metavar='N', help='only the first N images (all)'),
+        option('--batch', type=int, dest='batch_size', metavar='N',
+               help='images at a time (16 of terrarium, else 1)'),
+        option('--classes', action='store_true', help='also print every class'),
+        option('--out', metavar='DIR',
+               help='folder for a record, a table of classes, and a page with the worst images')]),
+    'benchmarks': (run_benchmarks, 'list the data sets: needs, licence, and whether each is on this machine',
+                   [ROOT, SPLIT]),
     'convert': (run_convert, 'write a benchmark as shuffled, checked Parquet files for streaming', [
-        (('name',), dict(metavar='NAME', help='one of those that `mrovseg benchmarks` lists')), *SOURCE,
-        (('--out',), dict(required=True, metavar='DIR',
-                          help='folder for NAME/SPLIT; stopped, the same command continues')), SEED]),
+        option('name', metavar='NAME', help='one of those that `mrovseg benchmarks` lists'), *SOURCE,
+        option('--out', required=True, metavar='DIR',
+               help='folder for NAME/SPLIT; after a stop, the same command continues'), SEED]),
     'models': (run_models, 'list the models by name: those that come trained, and presets', [
         option('pattern', nargs='?', default='*', metavar='PATTERN',
                help="a shell pattern, like 'mrovseg-*' (all)")]),
@@ -270,4 +269,4 @@ def error_sentence(e:Exception) -> str:
 
 def print_message(kind:str, text) -> None:
     "Print one line to stderr, in the first process only."
-    if is_first_process(): print(f'{kind}: ' + ' '.join(str(text).split()), file=sys.stderr)
+    if is_main_process(): print(f'{kind}: ' + ' '.join(str(text).split()), file=sys.stderr)
