@@ -86,7 +86,7 @@ def run_train(a:argparse.Namespace):
     out = Path(a.out or f'runs/{a.recipe}')
     if is_main_process():
         print(recipe_table(a.recipe, [s for s in a.set if not s.startswith('model.')]), flush=True)
-    model = train(config, recipe, out, resume=a.resume, every=a.every, log=a.log)
+    train(config, recipe, out, resume=a.resume, every=a.every, log=a.log)
     seconds = json.loads((out/'record.json').read_text())['seconds']
     if is_main_process(): print(f'trained {recipe.steps} steps in {seconds/60:.1f} minutes: {out}')
     if recipe.data == 'terrarium':

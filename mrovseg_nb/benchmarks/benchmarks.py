@@ -22,7 +22,8 @@ from .label_tables import LABEL_COUNTS
 from .layouts import LAYOUTS, Layout, PartialData, find_layout, file_pairs
 from .published_names import benchmark_vocabulary, label_names, vocabulary_versions
 from ..data.labels import ignore_label
-from ..data.rows import image_name, LabelledData, UnreadableRow, why_unread, without_decoding
+from ..data.rows import LabelledData, UnreadableRow, why_unread
+from ..data.samples import image_name, without_decoding
 from ..data.shards import MANIFEST, read_manifest
 from ..data.terrarium import CLASSES, terrarium, THINGS
 from ..data.vocabulary import parse_classes

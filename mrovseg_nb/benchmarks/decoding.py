@@ -16,7 +16,7 @@ from .label_tables import (
     DETAIL_60, identity_table, panoptic_labels, LABEL_TABLES)
 from ..data.labels import ignore_label, read_pixels, remap_labels
 from ..data.object_masks import paint_objects
-from ..data.rows import image_bytes, read_upright
+from ..data.samples import image_bytes, read_upright
 
 # %% ../../nbs/06_benchmarks/04_decoding.ipynb #dbc370b8
 def decode_labels(

@@ -20,7 +20,7 @@ from mrovseg_nb.benchmarks.label_tables import (
 from ..data.labels import ignore_label
 from .layouts import LAYOUTS, Layout
 from ..data.object_masks import encode_mask
-from ..data.rows import ORIENTATION
+from ..data.samples import ORIENTATION
 
 # %% ../../nbs/06_benchmarks/05_miniatures.ipynb #572aba18
 def blocks(

@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 from ..basics.files import file_digest, write_atomic
 from ..basics.images import to_png_bytes
 from .labels import read_integer_map
-from .rows import LabelledData, LazyRows, image_bytes, read_upright
+from .rows import LabelledData, LazyRows
+from .samples import image_bytes, read_upright
 from .shards import MANIFEST, PROGRESS, read_manifest
 
 # %% ../../nbs/02_data/11_conversion.ipynb #e7a9a714

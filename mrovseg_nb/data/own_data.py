@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, IterableDataset
 
-from .rows import image_name, LabelledData, UnreadableRow, why_unread
+from .rows import LabelledData, UnreadableRow, why_unread
+from .samples import image_name
 from ..basics.images import list_images
 from .labels import read_pixels, remap_labels, lookup_table, ignore_label
 from .json_items import json_items

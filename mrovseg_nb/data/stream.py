@@ -19,7 +19,8 @@ from fastcore.basics import patch
 from torch.utils import data as torch_data
 
 from .retries import datasets_retries_off, RetryPolicy
-from .rows import read_row, row_name, UnreadableRow, without_decoding
+from .rows import UnreadableRow
+from .samples import read_row, row_name, without_decoding
 
 # %% ../../nbs/02_data/09_stream.ipynb #5dcc5446
 def is_not_buffer_warning(record:logging.LogRecord) -> bool:

@@ -22,7 +22,7 @@ from ..basics.files import write_atomic
 from .evaluate import report
 from .metrics import ConfusionMatrix
 from .reports import class_table, per_class
-from .worst_images import WorstImage, WorstImages
+from .worst_images import WorstImage
 
 # %% ../../nbs/08_evaluation/07_results_page.ipynb #524548ed
 LEAST_SHARE = 1/100    # of the pixels of an image: below it a predicted class is not in the legend
