@@ -75,10 +75,11 @@ def _from_pil(im):
     return np.array(im.convert('RGB'))
 
 # %% ../../nbs/01_basics/02_images.ipynb #d04cb8e5
-def why_unreadable(e):
-    "What is wrong with an image, in words"
+def why_unreadable(e:Exception) -> str:
+    "The reason why an image, or a row that holds one, cannot be read."
     if isinstance(e, IsADirectoryError): return 'it is a folder, and list_images lists the images in one'
     if isinstance(e, UnidentifiedImageError): return 'it is not an image'
+    if isinstance(e, KeyError): return f'it has no {e.args[0]}'
     if isinstance(e, Image.DecompressionBombError):
         return f'it has over {2*Image.MAX_IMAGE_PIXELS:,} pixels, make it smaller'
     return str(e) or type(e).__name__

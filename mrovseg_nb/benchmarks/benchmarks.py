@@ -22,7 +22,8 @@ from .label_tables import LABEL_COUNTS
 from .layouts import LAYOUTS, Layout, PartialData, find_layout, file_pairs
 from .published_names import benchmark_vocabulary, label_names, vocabulary_versions
 from ..data.labels import ignore_label
-from ..data.rows import LabelledData, UnreadableRow, why_unread
+from ..basics.images import why_unreadable
+from ..data.rows import LabelledData, UnreadableRow
 from ..data.samples import image_name, without_decoding
 from ..data.shards import MANIFEST, read_manifest
 from ..data.terrarium import CLASSES, terrarium, THINGS
@@ -198,7 +199,7 @@ def decode_hub_row(
     if isinstance(labels, list) and labels and isinstance(labels[0], dict): labels = labels[0]
     if hub.note and not isinstance(note, str): note = json.dumps(note)
     try: return decode_files(dict(image=row['image'], labels=labels, note=note, image_id=name), hub.coding, k)
-    except Exception as e: raise UnreadableRow(f'{name}: {why_unread(e)}') from e
+    except Exception as e: raise UnreadableRow(f'{name}: {why_unreadable(e)}') from e
 
 # %% ../../nbs/06_benchmarks/06_benchmarks.ipynb #e82a3e63
 def parquet_rows(

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, IterableDataset
 
-from .rows import LabelledData, UnreadableRow, why_unread
+from .rows import LabelledData, UnreadableRow
 from .samples import image_name
-from ..basics.images import list_images
+from ..basics.images import list_images, why_unreadable
 from .labels import read_pixels, remap_labels, lookup_table, ignore_label
 from .json_items import json_items
 from .object_masks import decode_mask
@@ -164,7 +164,7 @@ def decode_columns(
     "A row of a data set with columns of any name."
     name = str(row[image_id]) if image_id else image_name(row[image])
     try: return decode_mask_row(dict(image=row[image], labels=row[labels], image_id=name), table)
-    except Exception as e: raise UnreadableRow(f'{name}: {why_unread(e)}') from e
+    except Exception as e: raise UnreadableRow(f'{name}: {why_unreadable(e)}') from e
 
 def from_dataset(
     rows:Dataset|IterableDataset,

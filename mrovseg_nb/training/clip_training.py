@@ -30,6 +30,7 @@ from ..basics.records import commit, write_record
 from ..data.terrarium import THINGS, caption_text, visible_names, scene
 from ..data.vocabulary import GROUNDS, parse_classes
 from ..clip.clip import open_model
+from ..clip.interface import image_tensor
 from .step import parameter_groups
 
 # %% ../../nbs/07_training/07_clip_training.ipynb #4af03007
@@ -214,7 +215,7 @@ def zero_shot(
 ) -> dict[str, float]: # shares that are right: captioned things, unseen things, grounds; parts of things
     "Classify images of single things and of grounds, with seeds that training never uses."
     def embed(scenes):
-        images = torch.from_numpy(np.stack([s.image for s in scenes])).permute(0, 3, 1, 2).float()/255
+        images = image_tensor(np.stack([s.image for s in scenes]))
         return torch.cat([clip.encode_image(some) for some in images.split(200)])
     def best(images, names):
         texts = clip.class_embeddings(parse_classes(names), 'terrarium')
