@@ -81,6 +81,7 @@ def read_config(
     if clip_weights is not None: config['pretrained'] = str(clip_weights)
     return description
 
+# %% ../../nbs/03_clip/10_model_files.ipynb #9e57df7d
 def config_from_json(
     settings:dict,  # as `asdict` makes it, with lists for tuples
     kind:type,      # the configuration's class

@@ -252,6 +252,7 @@ def split_scene(
     return scene([SPLITS[split], i], size,
                  tiers=('base',) if split == 'train' else ('base', 'novel', 'unseen'))
 
+# %% ../../nbs/02_data/05_terrarium.ipynb #6c0e5009
 def scene_name(split:str, i:int) -> str: return f'terrarium/{split}/{i}'
 
 def named_scenes(split:str, shards:list[range]) -> Iterator[dict]:
@@ -283,8 +284,7 @@ def terrarium(
         rows = IterableDataset.from_generator(named_scenes, features=Features(image_id=Value('string')),
                                               gen_kwargs=dict(split=split, shards=parts))
     return LabelledData(rows, parse_classes(CLASSES), partial(draw_row, size=size), CLASSES, TIERS, IGNORE,
-                        len(THINGS),
-                        expected=n, name='terrarium', split=split, vocabulary_version='terrarium')
+                        len(THINGS), expected=n, name='terrarium', split=split, vocabulary_version='terrarium')
 
 # %% ../../nbs/02_data/05_terrarium.ipynb #69d9c3bc
 TRAINED_CLASSES = [i for i, t in enumerate(TIERS) if t in ('base', 'stuff')]
