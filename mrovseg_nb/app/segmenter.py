@@ -112,12 +112,12 @@ def stream(self:Segmenter,
     words = background_words(vocabulary, background, self.classes or STUFF)
     synonyms = vocabulary.synonyms + tuple((w,) for w in words)
     K, with_background = len(vocabulary), replace(vocabulary, synonyms=synonyms, answers=None)
-    arrays = map(read_image, iterate_images(images))
+    arrays, looks = map(read_image, iterate_images(images)), self.looks(vocabulary)
     while batch := list(islice(arrays, batch_size)):
         for image, scores in zip(batch, self.model.predict(batch, with_background)):
             labels = scores.argmax(0)                                        # (K + B, H, W) -> (H, W)
             yield Segmentation(image, list(vocabulary), scores[:K], np.where(labels < K, labels, -1),
-                               looks=self.looks(vocabulary))
+                               looks=looks)
 
 # %% ../../nbs/10_app/02_segmenter.ipynb #69a0ef48
 @patch

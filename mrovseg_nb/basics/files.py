@@ -62,6 +62,7 @@ def file_digest(path:str|Path) -> str:    # 64 hexadecimal digits
 def write_atomic(
     path:str|Path,                                # missing folders are made
     content:bytes|Callable[[BinaryIO], object],   # the bytes, or a function that writes to the open file
+    durable:bool=True,                            # wait for the disk; a cache that checks its files need not
 ) -> None:
     "Write a file so that at every moment `path` holds the old content or the new, never a part of it."
     path = Path(path).expanduser()
@@ -70,7 +71,8 @@ def write_atomic(
     try:
         with open(part, 'xb') as f:
             f.write(content) if isinstance(content, bytes) else content(f)
-            f.flush()
-            os.fsync(f.fileno())
+            if durable:
+                f.flush()
+                os.fsync(f.fileno())
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)

@@ -7,8 +7,9 @@ __all__ = ['is_main_process', 'rank_and_world', 'sum_over_processes', 'gather_li
 
 # %% ../../nbs/01_basics/07_processes.ipynb #58ef8ca0
 import os
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING: import numpy as np, torch      # for annotations alone: the command line starts without them
 
 # %% ../../nbs/01_basics/07_processes.ipynb #6d7ea827
 def is_main_process() -> bool:
@@ -22,7 +23,7 @@ def rank_and_world() -> tuple[int, int]:    # rank, world size; (0, 1) without a
     return dist.get_rank(), dist.get_world_size()
 
 def sum_over_processes(
-    counts:np.ndarray,         # int64; becomes the sum, in every process
+    counts:'np.ndarray',       # int64; becomes the sum, in every process
     device:'torch.device',     # where the processes exchange tensors: that of the model
 ) -> None:
     "Add up the counts of all processes."

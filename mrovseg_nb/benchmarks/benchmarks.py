@@ -249,14 +249,13 @@ def find_rows(
     if source == 'shards' or folder and are_whole(folder, count): layout, home = None, where
     else: layout, home = find_layout(b.layouts, where, split)
     if folder and not layout:
-        return parquet_rows(whole_shards(folder, count, allow_partial),
-                            streaming), partial(decode_files, coding='labels', k=b.labels)
+        files = whole_shards(folder, count, allow_partial)
+        return parquet_rows(files, streaming), partial(decode_files, coding='labels', k=b.labels)
     if source == 'shards':
         raise FileNotFoundError(f'No shards of {b.name}, {split}, are below {where}: convert writes them')
     if layout:
-        return Dataset.from_list(file_pairs(layout, home, split, count,
-                                            allow_partial)), partial(decode_files, coding=layout.coding,
-                                                                     k=b.labels)
+        files = file_pairs(layout, home, split, count, allow_partial)
+        return Dataset.from_list(files), partial(decode_files, coding=layout.coding, k=b.labels)
     missing = f'{b.name} is not on this machine, {home} is missing: {b.where}, all below {where}'
     if source == 'disk' or root or not b.hub or split not in dict(b.hub.splits):
         raise FileNotFoundError(missing)

@@ -60,7 +60,7 @@ def write_vectors(
 ) -> bool:          # whether the file could be written
     "Write the vectors of a word; a warning if that is not possible."
     numbers = vectors.numpy().astype('<f4').tobytes()
-    try: write_atomic(file, sha256(numbers).digest() + numbers)
+    try: write_atomic(file, sha256(numbers).digest() + numbers, durable=False)
     except OSError as error:
         warnings.warn(f'Text embeddings cannot be kept in {cache_folder()} ({type(error).__name__}): '
                       'set MROVSEG_CACHE to a folder that can be written')

@@ -70,7 +70,7 @@ def number_things(
     things:int,                # the first labels are things
     name:str,                  # of the image
 ) -> np.ndarray:               # (H, W) int32
-    "Labels of things with the numbers of their objects, as `losses.targets` takes them."
+    "Labels of things with the numbers of their objects, as `losses.class_masks` takes them."
     if instances is None or np.shape(instances) != labels.shape:
         raise ValueError(f'{name} has no instances of the size of its labels, which panoptic training needs')
     return labels.astype(np.int32) + INSTANCE_STRIDE*np.where(labels < things, instances, 0).astype(np.int32)

@@ -51,8 +51,8 @@ class Trainer:
         self.done, self.seconds = 0, 0.                                               # steps; of all sessions
         self.lanes, self.curve = {}, []                                          # their places; a dict a step
         self.stop_requested, self.code = False, commit()                       # the commit that began the run
-        self.mean = {n: p.detach().clone() for n,
-                     p in trained_parameters(model).items()} if recipe.ema else {}
+        self.mean = {}                                                # running mean of the weights, if wanted
+        if recipe.ema: self.mean = {n: p.detach().clone() for n, p in trained_parameters(model).items()}
 
 # %% ../../nbs/07_training/06_trainer.ipynb #0de26ce6
 @patch
@@ -156,8 +156,8 @@ def restore(self:Trainer) -> bool: # whether there was one
         if self.accelerator.scaler: self.accelerator.scaler.load_state_dict(state['scaler'])
         self.done, self.seconds, self.code = state['step'], state['seconds'], state['code']
         a = self.accelerator                                                # its own lanes, as `save` expects
-        self.lanes = {int(k): v for k,
-                      v in state['lanes'].items() if int(k) % a.num_processes == a.process_index}
+        self.lanes = {int(k): v for k, v in state['lanes'].items()
+                      if int(k) % a.num_processes == a.process_index}
         columns = [column.tolist() for column in tensors['curve'].values()]
         self.curve = [dict(zip(tensors['curve'], row)) for row in zip(*columns)]
         return True
