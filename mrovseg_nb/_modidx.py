@@ -199,6 +199,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                   'mrovseg_nb/benchmarks/benchmarks.py'),
                                                   'mrovseg_nb.benchmarks.benchmarks.decode_hub_row': ( '06_benchmarks/benchmarks.html#decode_hub_row',
                                                                                                        'mrovseg_nb/benchmarks/benchmarks.py'),
+                                                  'mrovseg_nb.benchmarks.benchmarks.find_place': ( '06_benchmarks/benchmarks.html#find_place',
+                                                                                                   'mrovseg_nb/benchmarks/benchmarks.py'),
                                                   'mrovseg_nb.benchmarks.benchmarks.find_rows': ( '06_benchmarks/benchmarks.html#find_rows',
                                                                                                   'mrovseg_nb/benchmarks/benchmarks.py'),
                                                   'mrovseg_nb.benchmarks.benchmarks.find_shards': ( '06_benchmarks/benchmarks.html#find_shards',

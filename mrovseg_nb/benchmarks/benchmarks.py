@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BENCHMARKS', 'HubSource', 'Benchmark', 'benchmark', 'data_root', 'find_shards', 'whole_shards', 'are_whole',
-           'decode_hub_row', 'parquet_rows', 'hub_rows', 'find_rows', 'resolve_vocabulary', 'load_benchmark',
-           'where_found', 'benchmark_lines']
+           'decode_hub_row', 'parquet_rows', 'hub_rows', 'find_place', 'find_rows', 'resolve_vocabulary',
+           'load_benchmark', 'where_found', 'benchmark_lines']
 
 # %% ../../nbs/06_benchmarks/06_benchmarks.ipynb #7ba6c9d7
 import json, os, warnings
@@ -234,6 +234,17 @@ def hub_rows(
     return rows.select_columns(columns), partial(decode_hub_row, hub=b.hub, k=b.labels)
 
 # %% ../../nbs/06_benchmarks/06_benchmarks.ipynb #6ebbf62a
+def find_place(
+    b:Benchmark,
+    root:Path,
+    split:str,
+    source:str|None=None, # shards: only those; disk or original: never shards; None: whole shards first
+) -> tuple: # folder of shards or None; layout or None; home of the layout, or the first missing path
+    "Where a benchmark lies on the disk: whole shards, else a layout, else shards that are not whole."
+    folder = None if source in ('disk', 'original') else find_shards(root, b.name, split)
+    if source == 'shards' or folder and are_whole(folder, b.count(split)): return folder, None, root
+    return folder, *find_layout(b.layouts, root, split)
+
 def find_rows(
     b:Benchmark,
     split:str,
@@ -245,9 +256,7 @@ def find_rows(
     "The rows of a benchmark, from the first place that has them."
     where, count = data_root(root), b.count(split)
     if source not in (None, 'disk', 'shards', 'original'): return hub_rows(b, split, source, streaming)
-    folder = None if source in ('disk', 'original') else find_shards(where, b.name, split)
-    if source == 'shards' or folder and are_whole(folder, count): layout, home = None, where
-    else: layout, home = find_layout(b.layouts, where, split)
+    folder, layout, home = find_place(b, where, split, source)
     if folder and not layout:
         files = whole_shards(folder, count, allow_partial)
         return parquet_rows(files, streaming), partial(decode_files, coding='labels', k=b.labels)
@@ -309,9 +318,7 @@ def where_found(
 ) -> str: # '' if it is not on this machine
     "Where a benchmark lies, in words."
     if b.name == 'terrarium': return 'built in'
-    folder = find_shards(root, b.name, split)
-    if folder and are_whole(folder, b.count(split)): layout, home = None, root
-    else: layout, home = find_layout(b.layouts, root, split)
+    folder, layout, home = find_place(b, root, split)
     if folder and not layout: return f'shards in {folder}'
     return f'files below {home}' + ', converted labels'*(layout.coding == 'labels') if layout else ''
 
