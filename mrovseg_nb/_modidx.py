@@ -86,6 +86,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mrovseg_nb/basics/files.py'),
                                          'mrovseg_nb.basics.files.download_files': ( '01_basics/files.html#download_files',
                                                                                      'mrovseg_nb/basics/files.py'),
+                                         'mrovseg_nb.basics.files.entry_by_name': ( '01_basics/files.html#entry_by_name',
+                                                                                    'mrovseg_nb/basics/files.py'),
                                          'mrovseg_nb.basics.files.file_digest': ( '01_basics/files.html#file_digest',
                                                                                   'mrovseg_nb/basics/files.py'),
                                          'mrovseg_nb.basics.files.nearest_name': ( '01_basics/files.html#nearest_name',

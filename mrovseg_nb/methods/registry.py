@@ -17,7 +17,7 @@ import numpy as np
 from fastcore.basics import patch
 from huggingface_hub import ModelCard, ModelCardData
 
-from ..basics.files import download_files, nearest_name, shipped
+from ..basics.files import download_files, entry_by_name, nearest_name, shipped
 from ..clip.clip import SMALL_CLIPS, clip_config
 from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.model_files import config_from_json, read_config, read_weights, write_model
@@ -68,9 +68,7 @@ def register(method:Method) -> Method: # the same
 
 def get_method(name:str) -> Method:
     "A method by its name."
-    if name in METHODS: return METHODS[name]
-    raise ValueError(f'There is no method {name!r}, the nearest is {nearest_name(name, METHODS)!r}: '
-                     f'choose from {", ".join(METHODS)}')
+    return entry_by_name(name, METHODS, 'method')
 
 def method_of(
     model:OpenVocabularyModel|ModelConfig, # a model or a configuration

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from math import inf
 from operator import attrgetter
 
-from ..basics.files import nearest_name
+from ..basics.files import entry_by_name, nearest_name
 from ..clip.interface import ModelConfig
 from ..data.transforms import NO_AUGMENTATION, Augment, san_augmentation
 from ..methods.registry import model_config
@@ -83,9 +83,7 @@ RECIPES = {
 # %% ../../nbs/07_training/02_recipes.ipynb #688e2cdc
 def recipe(name:str) -> Recipe:
     "A recipe by its name."
-    if name in RECIPES: return RECIPES[name]
-    raise ValueError(f'There is no recipe {name!r}, the nearest is {nearest_name(name, RECIPES)!r}: '
-                     f'choose from {", ".join(RECIPES)}')
+    return entry_by_name(name, RECIPES, 'recipe')
 
 # %% ../../nbs/07_training/02_recipes.ipynb #b704c733
 def field_types(
