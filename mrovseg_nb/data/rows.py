@@ -177,7 +177,7 @@ def evenly_spread(
 def show(
     self:LabelledData,
     n:int=12,      # images shown
-    count:int=200, # images counted, at most
+    count:int=100, # images counted, at most
 ) -> ContactSheet:
     "Some images with their masks, how often each class is there, and what cannot be read."
     if n < 0 or count < 1: raise ValueError(f'{n} of {count} images cannot be shown: count at least 1 image')
