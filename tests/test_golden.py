@@ -27,7 +27,8 @@ from mrovseg_nb.evaluation.evaluate import evaluate
 from mrovseg_nb.mrovseg.model import PRESETS, preset
 from mrovseg_nb.clip.model_files import trained_parameters
 from mrovseg_nb.methods.registry import build_model, create_model, load_model
-from mrovseg_nb.training.recipes import RECIPES, resolve_recipe, recipe
+from mrovseg_nb.training.recipes import RECIPES, recipe
+from mrovseg_nb.training.setup import resolve_recipe
 from mrovseg_nb.training.batches import MicroBatches, micro_batch_loader, training_data
 from mrovseg_nb.training.trainer import Trainer
 
