@@ -195,7 +195,7 @@ def load_benchmark(
         rows, decode = find_rows(b, split, root, source, streaming, allow_partial)
         data = LabelledData(rows, words, decode, label_names(name), (), b.ignore, b.things, b.protocol, count,
                             window=256,
-                            name=name, split=split, vocabulary_version=version)
+                            name=name, split_name=split, vocabulary_version=version)
     return data if first is None else data.first(first)
 
 # %% ../../nbs/06_benchmarks/06_benchmarks.ipynb #6bf76684
