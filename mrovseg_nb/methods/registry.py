@@ -190,7 +190,8 @@ def trained_model_folder(
     **options,        # for the Hub: revision, token, cache_dir, local_files_only, ...
 ) -> Path:
     "As `model_folder`; for a preset the error says that it has no weights."
-    if str(name) in list_models(trained=False) and not Path(name).is_dir():
+    without = {*list_models(trained=False)} - {*shipped_models()}
+    if str(name) in without and not Path(name).is_dir():
         raise no_model(name, 'this preset comes without weights, which is what create_model builds')
     return model_folder(name, **options)
 
