@@ -32,7 +32,7 @@ from ..evaluation.speed import cost, forward_seconds
 from ..mrovseg.model import MROVSeg, MROVSegConfig
 from ..clip.model_files import config_from_json
 from ..training.recipes import recipe as recipe_of
-from ..training.trainer import train
+from ..training.trainer import train_model
 
 # %% ../../nbs/09_study/02_runs.ipynb #5ed7e501
 RESOLUTIONS = (48, 72, 96, 144, 192)    # shorter side of the resized scenes, pixels
@@ -87,7 +87,7 @@ def train_and_record(
     folder = run_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder/'lock', timeout=0):
-        model = train(run.config, run.recipe, folder, resume=True, every=100, progress=progress)
+        model = train_model(run.config, run.recipe, folder, resume=True, every=100, progress=progress)
         training = json.loads((folder/'record.json').read_text())
         kept = ('config', 'recipe', 'seed', 'steps', 'seconds', 'threads', 'commit', 'curve')
         measured = measure_model(model)
