@@ -133,7 +133,8 @@ def conversion_plan(
     **settings,
 ) -> dict:        # what the manifest says but for the files, as JSON holds it
     "What is converted, and how."
-    plan = dict(format=1, rows=rows, classes=list(data.names), ignore=data.ignore, things=data.things) | settings
+    plan = dict(format=1, rows=rows, classes=list(data.names), ignore=data.ignore, things=data.things)
+    plan |= settings
     if data.vocabulary.answers is None and any(len(words) > 1 for words in data.vocabulary.synonyms):
         plan['synonyms'] = data.vocabulary.synonyms
     return json.loads(json.dumps(plan))

@@ -66,8 +66,8 @@ def mask_ending(
         if stem in known: endings[ending] += 1
     most = sorted(e for e, n in endings.items() if n == max(endings.values()))
     if len(most) > 1:
-        raise ValueError(f'The names of masks go on after those of the images in several ways, {", ".join(most)}: '
-                         f'say which are meant, as ending={most[-1]!r}')
+        raise ValueError('The names of masks go on after those of the images in several ways, '
+                         f'{", ".join(most)}: say which are meant, as ending={most[-1]!r}')
     return most[0] if most else ''
 
 # %% ../../nbs/02_data/07_own_data.ipynb #a9764669
@@ -101,8 +101,8 @@ def from_folder(
         raise ValueError(f'{len(missing)} of {len(files)} images have no mask: {reason.format(missing[0])}')
     rows = Dataset.from_list([dict(image_id=stem, image=str(p), labels=str(there[stem + ending]))
                               for stem, p in files.items() if stem not in {*missing}])
-    data = LabelledData(rows, vocabulary, partial(decode_mask_row, read=read), ignore=ignore, on_error=on_error,
-                        skipped=[f'{stem}: {reason.format(stem)}' for stem in missing])
+    data = LabelledData(rows, vocabulary, partial(decode_mask_row, read=read), ignore=ignore,
+                        on_error=on_error, skipped=[f'{stem}: {reason.format(stem)}' for stem in missing])
     return data.readable() if on_error == 'skip' else data
 
 # %% ../../nbs/02_data/07_own_data.ipynb #e80a4688
@@ -130,8 +130,9 @@ def coco_lists(path:Path) -> tuple[list, list, list]: # categories, images, anno
     "What a COCO file of objects holds."
     if path.is_dir(): raise ValueError(f'{path} is a folder, but a COCO file is a JSON file')
     if not path.is_file(): raise FileNotFoundError(f'There is no COCO file {path}')
-    with open(path, encoding='utf-8-sig', errors='replace') as f: is_list = f.read(1000).lstrip().startswith('[')
-    if is_list: raise ValueError(f'{path} is a list: a COCO file of objects has {", ".join(COCO_KEYS)}')
+    with open(path, encoding='utf-8-sig', errors='replace') as f:
+        if f.read(1000).lstrip().startswith('['):
+            raise ValueError(f'{path} is a list: a COCO file of objects has {", ".join(COCO_KEYS)}')
     lists = {key: [] for key in COCO_KEYS}
     for key, item in json_items(path, *lists):
         needed = [k for k in COCO_KEYS[key] if not isinstance(item, dict) or k not in item]

@@ -156,7 +156,7 @@ def readable(self:LabelledData) -> LabelledData:
         try: self[i]
         except UnreadableRow as e: skipped.append(str(e))
         else: numbers.append(i)
-    if not numbers: raise ValueError(f'None of {of} images can be read; the first: {(skipped or ["none"])[0]}')
+    if not numbers: raise ValueError(f'None of {of} images can be read{f"; the first: {skipped[0]}" if of else ""}')
     if skipped: warnings.warn(f'{len(skipped)} of {of} images are left out; the first: {skipped[0]}')
     return replace(self.select(numbers), skipped=tuple(skipped))
 
