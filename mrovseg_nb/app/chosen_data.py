@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHARE', 'OwnData', 'own_data', 'read_own_data', 'read_shards', 'data_parts', 'part_to_measure']
 
-# %% ../../nbs/10_app/07_chosen_data.ipynb #8a41f0ca
+# %% ../../nbs/10_app/07_chosen_data.ipynb #5285ec5a
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING: from mrovseg_nb.data.rows import LabelledData    # for annotations; `datasets` loads slowly
 
-# %% ../../nbs/10_app/07_chosen_data.ipynb #2f6252c9
+# %% ../../nbs/10_app/07_chosen_data.ipynb #921df812
 @dataclass(frozen=True)
 class OwnData:
     "Where somebody's labelled images lie, as the options say"
@@ -27,18 +27,19 @@ class OwnData:
 
     def __post_init__(self):
         "Refuse what contradicts itself, or is not there."
-        given = [f'--{k}' for k in ('images', 'masks', 'classes', 'coco', 'shards') if getattr(self, k) is not None]
+        given = self.options()[::2]
         if self.shards and given != ['--shards']:
-            raise ValueError(f'{given[0]} is not for shards, which know their classes: give --shards alone')
+            raise ValueError(f'Shards have their images and classes in them: leave out {given[0]}')
         if self.shards and self.validation is not None:
-            raise ValueError('--validation divides images; shards were divided when they were made: leave it out')
+            raise ValueError('Shards are divided when they are made: leave out --validation')
         if self.coco and (self.masks or self.classes):
-            raise ValueError(f'{"--masks" if self.masks else "--classes"} is not for a COCO file, which has its '
-                             'own masks and classes: leave it out')
+            option = '--masks' if self.masks else '--classes'
+            raise ValueError(f'A COCO file has its own masks and classes: leave out {option}')
         if not (self.coco or self.shards):
             missing = [f'--{k}' for k in ('images', 'masks', 'classes') if not getattr(self, k)]
             if missing:
-                raise ValueError(f'{given[0]} needs {" and ".join(missing)} as well (or give --coco, or --shards)')
+                raise ValueError(f'With {given[0]} also give {" and ".join(missing)}, '
+                                 'or else give --coco or --shards')
         for folder in (self.images, self.masks, self.shards):
             if folder is not None and not Path(folder).expanduser().is_dir():
                 raise ValueError(f'There is no folder {folder}')
@@ -47,23 +48,26 @@ class OwnData:
 
     def options(self) -> list[str]:
         "The same as options of a command."
-        return [word for k in ('images', 'masks', 'classes', 'coco', 'shards') if getattr(self, k) is not None
-                for word in (f'--{k}', getattr(self, k))]
+        given = {k: getattr(self, k) for k in ('images', 'masks', 'classes', 'coco', 'shards')}
+        return [word for k, value in given.items() if value is not None for word in (f'--{k}', value)]
 
 def own_data(
     a:argparse.Namespace, # of the options above
 ) -> OwnData|None:        # None: no option names any data
     "The labelled images that the options name."
     if not any((a.images, a.masks, a.classes, a.coco, a.shards)):
-        if a.validation is not None: raise ValueError('--validation is for own data: give --images or --coco')
+        if a.validation is not None:
+            raise ValueError('Images are held out of your own data only: leave out --validation')
         return None
     return OwnData(a.images, a.masks, a.classes, a.coco, a.shards, a.validation, a.on_error or 'raise')
 
-# %% ../../nbs/10_app/07_chosen_data.ipynb #c1317575
+# %% ../../nbs/10_app/07_chosen_data.ipynb #c2d439b7
 def read_own_data(own:OwnData) -> 'LabelledData':
     "All images in a folder or in a COCO file."
     from mrovseg_nb.data.own_data import from_coco, from_folder
-    if own.coco: return from_coco(own.coco, own.images or Path(own.coco).expanduser().parent, on_error=own.on_error)
+    if own.coco:
+        images = own.images or Path(own.coco).expanduser().parent
+        return from_coco(own.coco, images, on_error=own.on_error)
     return from_folder(own.images, own.masks, own.classes, on_error=own.on_error)
 
 def read_shards(
@@ -88,7 +92,7 @@ def data_parts(
     data, share = read_own_data(own), SHARE if own.validation is None else own.validation
     return (data.split('train', share), data.split('val', share)) if share else (data, None)
 
-# %% ../../nbs/10_app/07_chosen_data.ipynb #c2a6d0e1
+# %% ../../nbs/10_app/07_chosen_data.ipynb #9b2469bc
 def part_to_measure(
     own:OwnData,
     split:str|None,    # train, val or all; None: what the model was not trained on
@@ -99,12 +103,13 @@ def part_to_measure(
     if own.shards:
         part = split or ('val' if (Path(own.shards).expanduser()/'val').is_dir() else 'train')
         data = None if part == 'all' else read_shards(own, part)
-        if data is None: raise ValueError(f'{own.shards} has no folder {part}: take --split train or --split val')
+        if data is None: raise ValueError(f'{own.shards} has no folder {part}: take --split train or val')
         return data, f'{part}: {data.expected} images'
     data = read_own_data(own)
     n, seen = len(data), trained_rows(model, data)
     part = split or ('val' if seen else 'all')
-    if part == 'all': return data, f'all: {n} images' + (f', of which {len(seen)} were trained on' if seen else '')
+    if part == 'all':
+        return data, f'all: {n} images' + (f', of which {len(seen)} were trained on' if seen else '')
     if not seen:
         chosen = data.split(part, own.validation or SHARE)
         return chosen, f'{part}: {len(chosen)} of {n} images, as `mrovseg train` would divide them'
@@ -112,4 +117,4 @@ def part_to_measure(
     if part == 'val' and not unseen:
         raise ValueError(f'All {n} images were trained on: to measure on them anyway, add --split all')
     chosen = data.select(seen if part == 'train' else unseen)
-    return chosen, f'{part}: {len(chosen)} of {n} images that were {"not " if part == "val" else ""}trained on'
+    return chosen, f'{part}: {len(chosen)} of {n} images, {"" if part == "train" else "not "}trained on'
