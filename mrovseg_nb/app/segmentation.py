@@ -63,19 +63,19 @@ class Segmentation:
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #ddf4d2d5
 @patch
-def region_score(self:Segmentation,
-    region:int,          # its number in `regions`
-) -> float:
-    "The mean score of the class of a region, over its pixels."
+def region_scores(self:Segmentation) -> np.ndarray:     # (R,) float64; not a number where a region is empty
+    "The mean score of the class of each region, over its pixels."
     regions, names = self.regions
-    return float(self.scores[self.index(names[region])][regions == region].mean())
+    classes = np.array([self.index(name) for name in names])            # (R,)
+    y, x = np.nonzero(regions >= 0)
+    region = regions[y, x]                                              # (N,), of the N pixels that have one
+    total = np.bincount(region, self.scores[classes[region], y, x], len(names))
+    with np.errstate(invalid='ignore'): return total/np.bincount(region, minlength=len(names))
 
 @patch
-def region_notes(self:Segmentation) -> list[str]:    # R texts; empty for a region without pixels
+def region_notes(self:Segmentation) -> list[str]:       # R texts
     "What the mouse says about each region, besides its name and share."
-    regions, names = self.regions
-    there = {k for k, _ in present(regions)}
-    return [f'score {self.region_score(k):.2f}' if k in there else '' for k in range(len(names))]
+    return ['' if np.isnan(score) else f'score {score:.2f}' for score in self.region_scores()]
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #df308708
 @patch
@@ -141,14 +141,13 @@ def read_labels(
 @patch
 def to_coco(self:Segmentation) -> list[dict]:
     "One COCO annotation for each region, the largest first."
-    regions, names = self.regions
+    (regions, names), scores = self.regions, self.region_scores()
     def annotation(region, area):
-        mask, category = regions == region, self.classes.index(names[region])
+        mask, category = regions == region, self.index(names[region])
         ys, xs = np.flatnonzero(mask.any(1)).tolist(), np.flatnonzero(mask.any(0)).tolist()
         box = [xs[0], ys[0], xs[-1] - xs[0] + 1, ys[-1] - ys[0] + 1]
-        score = round(self.region_score(region), 4)
         return dict(category_id=category + 1, category_name=names[region], segmentation=encode_mask(mask),
-                    area=area, iscrowd=0, bbox=box, score=score)
+                    area=area, iscrowd=0, bbox=box, score=round(scores[region].item(), 4))
     return [annotation(region, area) for region, area in present(regions)]
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #6496b61c

@@ -39,9 +39,10 @@ def to_png_bytes(
 def png_notes(
     path:str|Path,
 ) -> dict[str, str]:                 # empty, if it is no PNG
-    "The text fields of a PNG file."
+    "The text fields of a PNG file that stand before its pixels, which are not decoded."
     try:
-        with Image.open(path) as image: return dict(image.text) if image.format == 'PNG' else {}
+        with Image.open(path, formats=['PNG']) as image:
+            return {name: str(text) for name, text in image.info.items() if isinstance(text, str)}
     except (OSError, ValueError, SyntaxError): return {}
 
 def to_jpeg_bytes(
