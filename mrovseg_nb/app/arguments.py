@@ -4,17 +4,16 @@
 
 # %% auto #0
 __all__ = ['argument_type', 'whole_number', 'share', 'one_of', 'recipe_name', 'benchmark_name', 'protocol_name',
-           'thresholds_name', 'measure_name', 'table_name', 'model_name', 'device_name', 'Parser', 'check_words',
-           'parse_arguments', 'try_output_folder']
+           'thresholds_name', 'measure_name', 'table_name', 'model_name', 'small_clip_name', 'device_name', 'Parser',
+           'check_words', 'parse_arguments']
 
-# %% ../../nbs/10_app/06_arguments.ipynb #2fa92bea
-import argparse, os, re, secrets
+# %% ../../nbs/10_app/06_arguments.ipynb #8357fc45
+import argparse, re
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 from ..basics.files import nearest_name
 
-# %% ../../nbs/10_app/06_arguments.ipynb #1592620a
+# %% ../../nbs/10_app/06_arguments.ipynb #f8e19ac0
 def argument_type(
     read:Callable,    # text -> value; ValueError: a sentence
 ) -> Callable:        # the same for argparse
@@ -50,7 +49,7 @@ def one_of(
         return text
     return argument_type(read)
 
-# %% ../../nbs/10_app/06_arguments.ipynb #7187ccd3
+# %% ../../nbs/10_app/06_arguments.ipynb #83474c3f
 @argument_type
 def recipe_name(text:str) -> str:
     from mrovseg_nb.training.recipes import recipe
@@ -92,12 +91,19 @@ def model_name(text:str) -> str: # OWNER/NAME may be on the Hub, which is asked 
     return text
 
 @argument_type
+def small_clip_name(text:str) -> str: # of clip.clip.SMALL_CLIPS, whose files these are
+    from mrovseg_nb.basics.files import entry_by_name, shipped
+    folders = {p.name.removeprefix('clip-'): p for p in shipped('models').glob('clip-*')}
+    entry_by_name(text, folders, 'small CLIP')
+    return text
+
+@argument_type
 def device_name(text:str) -> str: # whether it is there is seen when torch is loaded
     if not re.fullmatch(r'cpu|mps|cuda(:\d+)?', text):
         raise ValueError(f'Takes cpu, cuda, cuda:1, ... or mps, not {text!r}')
     return text
 
-# %% ../../nbs/10_app/06_arguments.ipynb #70f8be46
+# %% ../../nbs/10_app/06_arguments.ipynb #ec9c463a
 class Parser(argparse.ArgumentParser):
     "A parser that says what is wrong in one sentence, as a `ValueError`"
     def __init__(self, *args, **settings):
@@ -138,24 +144,3 @@ def parse_arguments(
     a, left = top.parse_known_args(argv)
     if left: raise ValueError(f'{left[0]!r} is one argument too many; see {name} --help')
     return a
-
-# %% ../../nbs/10_app/06_arguments.ipynb #25a25432
-def try_output_folder(
-    path:str|Path,
-) -> Path:           # the same, `~` replaced
-    "Refuse a folder into which nothing can be written; what is tried is removed again."
-    folder, made = Path(path).expanduser(), []
-    try:
-        for place in (*reversed(folder.parents), folder):
-            if place.is_dir(): continue
-            place.mkdir()
-            made.append(place)
-        trial = folder/f'.{secrets.token_hex(4)}.part'
-        try: trial.write_bytes(b'trial')
-        finally: trial.unlink(missing_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise ValueError(f'{folder} cannot be a folder: a file is in the way') from None
-    except OSError as e: raise ValueError(f'Nothing can be written to {folder}: {e.strerror}') from None
-    finally:
-        for place in reversed(made): place.rmdir()
-    return folder
