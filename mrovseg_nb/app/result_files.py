@@ -34,8 +34,6 @@ def image_files(
             raise ValueError(f'{image} is an address, which is loaded only with allow_url=True')
         if is_url(image): found[image] = image
         else: found.setdefault(Path(image).expanduser().resolve(), Path(image).expanduser())
-    if missing := [p for p in found.values() if not is_url(p) and not p.exists()]:
-        raise FileNotFoundError(f'There is no file {missing[0]}')
     left = [p for p in found.values() if is_url(p) or p.suffix.lower() != '.png' or not is_result(p)]
     if found and not left: raise ValueError(f'{images} has no images, only results of this package')
     return left
