@@ -142,7 +142,7 @@ def ablate(
     numbers:Sequence[str]=tuple(ABLATIONS), # which tables
     recipe:str='ablation',
     jobs:int=2,                             # runs at a time
-) -> None:
+) -> int:                                   # how many were trained
     "Train, measure and record all missing runs of some tables; ValueError at the end if a run failed."
     for number in numbers: ablation_table(number)               # an unknown one is an error before any run
     data = recipe_of(recipe).data
@@ -168,3 +168,4 @@ def ablate(
     for path in tqdm(done, unit='run', desc='time', disable=not done): update_seconds(path)
     if failed:
         raise ValueError(f'{len(failed)} of {len(todo)} runs failed or were stopped; the first: {failed[0]}')
+    return len(todo)
