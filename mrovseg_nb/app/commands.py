@@ -182,7 +182,7 @@ def print_forgetting(
     except ValueError as e: text = str(e)
     else:
         device = next(model.parameters()).device
-        text = forgetting_report(forgetting(load_model(start).to(device), model, data))
+        text = forgetting_report(forgetting(load_model(start).to(device), model, data, progress=True))
     if is_main_process(): print(text)
 
 # %% ../../nbs/10_app/07b_commands.ipynb #a585eba2
@@ -214,8 +214,8 @@ def run_train(a:argparse.Namespace):
 
 def evaluation_arguments(a:argparse.Namespace, model:str) -> argparse.Namespace:
     "The arguments of `evaluate` for a model that was just trained."
-    unset = dict.fromkeys(('benchmark', 'vocabulary', 'root', 'source', 'allow_partial', 'split', 'first', 'out',
-                           'protocol', 'also', 'thresholds', 'batch_size', 'per_class'))
+    unset = dict.fromkeys(('benchmark', 'vocabulary', 'root', 'source', 'allow_partial', 'protocol', 'also',
+                           'thresholds', 'batch_size', 'per_class'))
     return argparse.Namespace(**unset | vars(a) | dict(model=model, out=None, first=None, split=None))
 
 # %% ../../nbs/10_app/07b_commands.ipynb #684b2084
@@ -226,7 +226,8 @@ def run_convert(a:argparse.Namespace):
     if a.name and own: raise ValueError('Give the name of a benchmark or your own images, not both')
     if own and own.shards: raise ValueError('Shards are what is written: give --images or --coco')
     if not (a.name or own):
-        raise ValueError('Say what: the name of a benchmark, or --images with --masks and --classes, or --coco')
+        raise ValueError('Say what: the name of a benchmark, or your own images: --images with --masks and '
+                         '--classes, or --coco')
     from mrovseg_nb.data.conversion import check_shards, convert
     if own:
         option = next((f'--{k}' for k in ('split', 'root', 'source') if getattr(a, k)), None)
