@@ -206,7 +206,7 @@ class SavedModels(unittest.TestCase):
         with self.assertWarnsRegex(UserWarning, f'is read from {self.clip_file}, where it was when'):
             self.assertEqual(load(folder).clip.pretrained, self.clip_file)
         self.clip_file.rename(self.home/'moved.bin')
-        with self.assertRaisesRegex(ValueError, "'clip.bin', which was not found.* give its path as clip_wei"):
+        with self.assertRaisesRegex(ValueError, "'clip.bin', which was not found.* give its path as clip"):
             load(folder)
         again = mrovseg_nb.Segmenter.from_pretrained(folder, clip_weights='~/moved.bin').model
         self.assertEqual(again.clip.origin, f'{self.home/"moved.bin"}, given as clip_weights')
