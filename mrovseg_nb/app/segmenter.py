@@ -115,7 +115,7 @@ def vocabularies(self:Segmenter,
 @patch
 def stream(self:Segmenter,
     images,                                 # as for a call: one or many
-    classes=None,                           # like 'dog; cat, kitten' or ['dog', 'cat']; None: the default
+    classes=None,                           # like 'dog; cat, kitten' or ['dog', 'cat']; None: the model's own
     background:bool|Sequence[str]=False,    # is "none of these" an answer? True, or background words
     batch_size:int=8,                       # images that the model gets at a time
     allow_url:bool=False,                   # load images from addresses (http, https)
@@ -143,7 +143,7 @@ def __call__(self:Segmenter,
     images,                                 # one: a path, an address, bytes, an open file, a Pillow image,
                                             # an array (H, W, C), a tensor (C, H, W); many: a folder, a
                                             # pattern like 'photos/*.jpg', a list, a column of `datasets`
-    classes=None,                           # like 'dog; cat, kitten' or ['dog', 'cat']; None: the default
+    classes=None,                           # like 'dog; cat, kitten' or ['dog', 'cat']; None: the model's own
     background:bool|Sequence[str]=False,    # is "none of these" an answer? True, or background words
     batch_size:int=8,                       # images that the model gets at a time
     allow_url:bool=False,                   # load images from addresses (http, https)
