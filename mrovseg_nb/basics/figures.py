@@ -16,13 +16,14 @@ OKABE_ITO = '#0072b2', '#56b4e9', '#009e73', '#cc79a7', '#e69f00', '#d55e00'
 BLUE, SKY, GREEN, PURPLE, ORANGE, RED = OKABE_ITO
 _AXIS = dict(gridcolor=FAINT, zerolinecolor=INK, zerolinewidth=1, tickcolor=INK, automargin=True,
              title_standoff=8)
+_LABEL = dict(align='left', bgcolor='#333333', bordercolor=INK, font=dict(size=13, color='white'))
 _TITLE = dict(x=0, xref='paper', xanchor='left', yref='container', yanchor='top', font_size=17,
               subtitle_font_size=13)
 FIGURE_TEMPLATE = go.layout.Template(
     layout=dict(
-        paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, font=dict(size=13, color=INK), width=960,
+        paper_bgcolor=CLEAR, plot_bgcolor=CLEAR, font=dict(size=13, color=INK),
         margin=dict(l=50, r=20, t=60, b=50), title=_TITLE, legend_bgcolor=CLEAR,
-        hoverlabel=dict(align='left', font_size=13), xaxis=_AXIS, yaxis=_AXIS,
+        hoverlabel=_LABEL, xaxis=_AXIS, yaxis=_AXIS,
         annotationdefaults_font_color=INK),
     data=dict(bar=[dict(hoverinfo='text')], scatter=[dict(hoverinfo='text')]))
 BELOW = dict(orientation='h', x=0, xanchor='left', y=0, yref='container', yanchor='bottom')    # a legend

@@ -326,10 +326,10 @@ def region_entries(
 ) -> list[tuple]:                        # as `legend` takes them, the largest first
     "Name, share and look of each region, and the share of the background."
     looks = [(c,) for c in colours] if patterns is None else list(zip(colours, patterns))
-    entries = [(f'{cut_text(names[k], LEGEND_WIDTH)} {n/regions.size:.0%}', *looks[k])
+    entries = [(f'{cut_text(names[k], LEGEND_WIDTH)} {100*n/regions.size:.0f} %', *looks[k])
                for k, n in present(regions)]
     rest = (regions < 0).mean()
-    if rest: entries.append((f'background {rest:.0%}', None if patterns is None else (226, 226, 226)))
+    if rest: entries.append((f'background {100*rest:.0f} %', None if patterns is None else (226, 226, 226)))
     return entries
 
 def draw_regions(
