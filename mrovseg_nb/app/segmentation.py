@@ -28,7 +28,7 @@ class Segmentation:
     "The classes that were found in one image."
     image:np.ndarray      # (H, W, 3) uint8
     classes:list[str]     # K names
-    scores:np.ndarray     # (K, H, W) float32
+    scores:np.ndarray|None # (K, H, W) float32; None: not kept
     labels:np.ndarray     # (H, W) int64, index into classes; -1: background
     looks:tuple[np.ndarray, Sequence[str]]|None = field(default=None, kw_only=True) # colours, patterns
     def index(self,
@@ -65,6 +65,7 @@ class Segmentation:
 @patch
 def region_scores(self:Segmentation) -> np.ndarray:     # (R,) float64; not a number where a region is empty
     "The mean score of the class of each region, over its pixels."
+    if self.scores is None: raise ValueError('The scores were not kept: segment with scores=True')
     regions, names = self.regions
     classes = np.array([self.index(name) for name in names])            # (R,)
     y, x = np.nonzero(regions >= 0)
@@ -75,6 +76,7 @@ def region_scores(self:Segmentation) -> np.ndarray:     # (R,) float64; not a nu
 @patch
 def region_notes(self:Segmentation) -> list[str]:       # R texts
     "What the mouse says about each region, besides its name and share."
+    if self.scores is None: return ['']*len(self.regions[1])
     return ['' if np.isnan(score) else f'score {score:.2f}' for score in self.region_scores()]
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #df308708
