@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from mrovseg_nb.mrovseg.model import preset
 from mrovseg_nb.training.losses import LossWeights
 from mrovseg_nb.training.recipes import Recipe
-from mrovseg_nb.training.trainer import TrainingStopped, Trainer, train
+from mrovseg_nb.training.trainer import TrainingStopped, Trainer, train_model
 
 # p = 0 has weights without a gradient
 CONFIG = replace(preset('terrarium'), blocks=2, queries=8, fusion_layers=(0, 2, 3, 4), p=0)
@@ -20,7 +20,7 @@ RECIPE = Recipe(steps=20, batch=8, warmup=4, lanes=4, precision='no', loss=LossW
 
 def run(folder, accumulate, every=5):
     torch.set_num_threads(1)
-    train(CONFIG, replace(RECIPE, accumulate=accumulate), folder, resume=True, every=every, progress=False)
+    train_model(CONFIG, replace(RECIPE, accumulate=accumulate), folder, resume=True, every=every, progress=False)
     return json.loads((folder/'record.json').read_text())
 
 def process(folder, every):

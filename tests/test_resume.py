@@ -17,10 +17,10 @@ def train_here(folder):
     from mrovseg_nb.mrovseg.model import preset
     from mrovseg_nb.training.losses import LossWeights
     from mrovseg_nb.training.recipes import Recipe
-    from mrovseg_nb.training.trainer import train
+    from mrovseg_nb.training.trainer import train_model
     torch.set_num_threads(1)
     config = replace(preset('terrarium'), blocks=2, queries=8, fusion_layers=(0, 2, 3, 4))
-    train(config,
+    train_model(config,
           Recipe(steps=STEPS, batch=4, accumulate=2, warmup=4, ema=0.9, lanes=2,
                  loss=LossWeights(points=128)), folder,
           resume=True, every=1, progress=False)
