@@ -7,7 +7,7 @@ _MODULES = {    # public name -> module
     'Segmenter': 'app.segmenter',
     'list_models': 'methods.registry', 'create_model': 'methods.registry', 'load_model': 'methods.registry',
     'from_folder': 'data.own_data', 'from_coco': 'data.own_data', 'load_benchmark': 'benchmarks.benchmarks',
-    'train': 'training.trainer', 'evaluate': 'evaluation.evaluate',
+    'train': 'app.training', 'evaluate': 'evaluation.evaluate',
 }
 __all__ = sorted(_MODULES)
 
