@@ -102,7 +102,7 @@ def segment_files(
             bar.update()
             if report.failed and on_error == 'stop': return
     with tqdm(desc='segmenting', total=len(images), unit='image', delay=1, disable=not progress) as bar:
-        for result in seg.stream(arrays(), classes, background):
+        for result in seg.stream(arrays(), classes, background, scores=False):
             image, files, notes = waiting.popleft()
             for path in files[1:]: write_atomic(path, to_png_bytes(result.to_pil(), notes))
             result.save(files[0], notes)

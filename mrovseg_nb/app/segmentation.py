@@ -19,7 +19,7 @@ from PIL import Image
 from ..basics.files import nearest_name, write_atomic
 from ..basics.images import to_png_bytes
 from ..basics.pictures import (
-    downscale, enlarge, hover_figure, join, legend, overlay, palette, present, rest_name)
+    at_size, draw_regions, figure_png, hover_figure, palette, present, rest_name)
 from ..data.object_masks import encode_mask
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #2231aa62
@@ -28,7 +28,7 @@ class Segmentation:
     "The classes that were found in one image."
     image:np.ndarray      # (H, W, 3) uint8
     classes:list[str]     # K names
-    scores:np.ndarray     # (K, H, W) float32
+    scores:np.ndarray|None # (K, H, W) float32; None: not kept
     labels:np.ndarray     # (H, W) int64, index into classes; -1: background
     looks:tuple[np.ndarray, Sequence[str]]|None = field(default=None, kw_only=True) # colours, patterns
     def index(self,
@@ -65,6 +65,7 @@ class Segmentation:
 @patch
 def region_scores(self:Segmentation) -> np.ndarray:     # (R,) float64; not a number where a region is empty
     "The mean score of the class of each region, over its pixels."
+    if self.scores is None: raise ValueError('The scores were not kept: segment with scores=True')
     regions, names = self.regions
     classes = np.array([self.index(name) for name in names])            # (R,)
     y, x = np.nonzero(regions >= 0)
@@ -75,16 +76,17 @@ def region_scores(self:Segmentation) -> np.ndarray:     # (R,) float64; not a nu
 @patch
 def region_notes(self:Segmentation) -> list[str]:       # R texts
     "What the mouse says about each region, besides its name and share."
+    if self.scores is None: return ['']*len(self.regions[1])
     return ['' if np.isnan(score) else f'score {score:.2f}' for score in self.region_scores()]
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #df308708
 @patch
 def region_looks(
     self:Segmentation,
-) -> tuple[np.ndarray, list[str]]:      # (R, 3) uint8 colours, R patterns
+) -> tuple[np.ndarray, list[str]|None]:      # (R, 3) uint8 colours, R patterns (None: not known)
     "How each region is drawn: as its class looks, where that is known, else in a colour of the palette."
     _, names = self.regions
-    if self.looks is None: return palette(len(names)), ['']*len(names)
+    if self.looks is None: return palette(len(names)), None
     colours, patterns = self.looks
     classes = [self.classes.index(name) for name in names]
     return np.asarray(colours)[classes], [patterns[k] for k in classes]
@@ -94,22 +96,16 @@ def to_pil(
     self:Segmentation,
     side:int=10_000,         # of the longer side, pixels: larger images are made smaller
     beside:bool=False,       # the image itself on the left
-) -> Image.Image:
+) -> Image.Image:            # RGBA: transparent around the image
     "The image with coloured masks and a legend; small images are enlarged."
     regions, names = self.regions
-    image, regions = downscale(self.image, regions, side=side)
-    colours, patterns = self.region_looks()
-    known = self.looks is not None      # classes look like the image itself: cover it more, and pale the rest
-    entries = [(f'{names[k]} {n/regions.size:.0%}', colours[k], patterns[k]) for k, n in present(regions)]
-    rest = (regions < 0).mean()
-    if rest: entries.append((f'background {rest:.0%}', (226, 226, 226) if known else (255, 255, 255)))
-    drawn = overlay(enlarge(image), enlarge(regions), colours, 0.8 if known else 0.5, patterns, pale=known)
-    return join([*([enlarge(image)] if beside else []), drawn, legend(entries)])
+    return draw_regions(*at_size(self.image, regions, side), names, *self.region_looks(), beside)
 
 @patch
 def _repr_mimebundle_(self:Segmentation, include=None, exclude=None):
-    return {'text/plain': repr(self), 'image/png': to_png_bytes(self.to_pil(512, beside=True)),
-            'application/vnd.plotly.v1+json': hover_figure(self.image, *self.regions, *self.region_looks())}
+    figure = hover_figure(self.image, *self.regions, *self.region_looks(), self.region_notes())
+    return {'text/plain': repr(self), 'image/png': figure_png(figure),
+            'application/vnd.plotly.v1+json': figure}
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #d81c760d
 @patch

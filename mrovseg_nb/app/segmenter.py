@@ -115,10 +115,11 @@ def vocabularies(self:Segmenter,
 @patch
 def stream(self:Segmenter,
     images,                                 # as for a call: one or many
-    classes=None,                           # like 'dog; cat, kitten' or ['dog', 'cat']; None: the default
+    classes=None,                           # like 'dog; cat, kitten' or ['dog', 'cat']; None: the model's own
     background:bool|Sequence[str]=False,    # is "none of these" an answer? True, or background words
     batch_size:int=8,                       # images that the model gets at a time
     allow_url:bool=False,                   # load images from addresses (http, https)
+    scores:bool=True,                       # keep the scores; without them a result has labels only
 ) -> Iterator[Segmentation]:                # one result for each image, in order
     "Segment images, a batch at a time: each is read when it is its turn."
     vocabulary, asked = self.vocabularies(classes, background)
@@ -131,9 +132,10 @@ def stream(self:Segmenter,
     arrays = (read_image(image, allow_url) for image in iterate_images(images))
     def results():
         while batch := list(islice(arrays, batch_size)):
-            for image, scores in zip(batch, self.model.predict(batch, asked)):
-                labels = scores.argmax(0)                                    # (K + B, H, W) -> (H, W)
-                yield Segmentation(image, list(vocabulary), scores[:K], np.where(labels < K, labels, -1),
+            if scores: found = [(s[:K], s.argmax(0)) for s in self.model.predict(batch, asked)]
+            else: found = [(None, labels) for labels in self.model.label(batch, asked)]
+            for image, (kept, labels) in zip(batch, found):          # (K, H, W), (H, W) of K + B classes
+                yield Segmentation(image, list(vocabulary), kept, np.where(labels < K, labels, -1),
                                    looks=looks)
     return results()
 
@@ -143,14 +145,15 @@ def __call__(self:Segmenter,
     images,                                 # one: a path, an address, bytes, an open file, a Pillow image,
                                             # an array (H, W, C), a tensor (C, H, W); many: a folder, a
                                             # pattern like 'photos/*.jpg', a list, a column of `datasets`
-    classes=None,                           # like 'dog; cat, kitten' or ['dog', 'cat']; None: the default
+    classes=None,                           # like 'dog; cat, kitten' or ['dog', 'cat']; None: the model's own
     background:bool|Sequence[str]=False,    # is "none of these" an answer? True, or background words
     batch_size:int=8,                       # images that the model gets at a time
     allow_url:bool=False,                   # load images from addresses (http, https)
+    scores:bool=True,                       # keep the scores; without them a result has labels only
 ) -> Segmentation|list[Segmentation]:       # a list if many were given
     "Segment one image, or many."
     single, images = is_single_image(images), iterate_images(images)
-    results = self.stream(images, classes, background, batch_size, allow_url)
+    results = self.stream(images, classes, background, batch_size, allow_url, scores)
     if single: return next(results)
     n = len(images) if hasattr(images, '__len__') else None
     return list(tqdm(results, 'segmenting', n, unit='image', delay=1))
