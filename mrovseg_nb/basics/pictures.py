@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SIGHT', 'FILL_PATTERNS', 'EDGE_LIGHT', 'PALE', 'WHITE_RGB', 'perceived_colours', 'palette', 'enlarge', 'subsample',
-           'downscale', 'pattern_white', 'swatch', 'present', 'edges', 'overlay', 'legend', 'titled', 'join',
-           'box_centre', 'in_one_or_two_lines', 'write_names', 'outlines', 'data_url', 'hover_figure', 'heat_map']
+           'downscale', 'pattern_white', 'swatch', 'present', 'edges', 'rest_name', 'overlay', 'legend', 'titled',
+           'join', 'box_centre', 'in_one_or_two_lines', 'write_names', 'outlines', 'data_url', 'hover_figure',
+           'heat_map']
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #8b5488e0
 import base64, unicodedata
@@ -128,6 +129,12 @@ def edges(
     across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
     edge[:, 1:] |= across; edge[:, :-1] |= across; edge[1:] |= down; edge[:-1] |= down
     return edge
+
+def rest_name(
+    names:Sequence[str],      # of the classes
+) -> str:
+    "What the pixels of no class are called."
+    return 'none of these' if 'background' in map(str.casefold, names) else 'background'
 
 EDGE_LIGHT, PALE = 0.25, 170    # brightness of a border, as a share; of black where the background is pale
 

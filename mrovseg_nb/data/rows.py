@@ -7,7 +7,7 @@ __all__ = ['GROUPS', 'UnreadableRow', 'names_of_labels', 'LabelledData', 'transl
            'read_by_batch', 'read_lazily']
 
 # %% ../../nbs/02_data/04_rows.ipynb #9c9fa78f
-import hashlib
+import hashlib, warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,8 +16,10 @@ from itertools import islice
 import datasets, numpy as np
 from fastcore.basics import chunked, patch
 from PIL import Image
+from tqdm.auto import tqdm
 
 from ..basics.images import why_unreadable
+from ..basics.processes import is_main_process
 from .retries import RetryPolicy
 from .samples import read_row, row_name, without_decoding
 from .vocabulary import Vocabulary
@@ -55,6 +57,7 @@ class LabelledData:
     name: str = ''                           # of the data set, for records
     split_name: str = ''                     # train, val, ...
     vocabulary_version: str = ''
+    skipped: Sequence[str] = ()              # what is wrong with rows that were left out, a sentence each
 
     def __post_init__(self):
         if self.on_error not in ('raise', 'skip'):
@@ -141,6 +144,21 @@ def first(self:LabelledData, n:int) -> LabelledData:
 def in_memory(self:LabelledData) -> LabelledData:
     "The same data with all samples read, to be used several times."
     return replace(self, rows=list(self), decode=dict, table=None)
+
+
+# %% ../../nbs/02_data/04_rows.ipynb #1e60bf99
+@patch
+def readable(self:LabelledData) -> LabelledData:
+    "The rows that can be read; every row is read once, and what is wrong with the others is in `skipped`."
+    numbers, skipped = [], list(self.skipped)
+    of = len(skipped) + len(self)
+    for i in tqdm(range(len(self)), 'check images', delay=2, unit='image', disable=not is_main_process()):
+        try: self[i]
+        except UnreadableRow as e: skipped.append(str(e))
+        else: numbers.append(i)
+    if not numbers: raise ValueError(f'None of {of} images can be read{f"; the first: {skipped[0]}" if of else ""}')
+    if skipped: warnings.warn(f'{len(skipped)} of {of} images are left out; the first: {skipped[0]}')
+    return replace(self.select(numbers), skipped=tuple(skipped))
 
 
 # %% ../../nbs/02_data/04_rows.ipynb #650fbe24
