@@ -29,7 +29,8 @@ def is_hub_id(name:str) -> bool: # like owner/name
 def may_be_preset(name:str) -> bool: # like dense_clip-terrarium
     "Whether a name looks like METHOD-PRESET of a method that ships no weights, perhaps because it has none."
     method, dash, preset = name.partition('-')
-    return bool(dash and preset) and method.isidentifier() and method not in {n.split('-')[0] for n in shipped_models()}
+    with_weights = {n.split('-')[0] for n in shipped_models()}
+    return bool(dash and preset) and method.isidentifier() and method not in with_weights
 
 def local_model_folder(
     name:str|Path,   # a shipped name, a folder, or a hub id
