@@ -21,7 +21,8 @@ from mrovseg_nb.data.terrarium import (
     CLASSES, THINGS, caption_text, visible_names, scene, split_scene, terrarium)
 from mrovseg_nb.data.transforms import san_augmentation
 from mrovseg_nb.data.vocabulary import parse_classes
-from mrovseg_nb.study.tables import ABLATIONS, order_agreement, read_records, table_results
+from mrovseg_nb.study.table_results import order_agreement, read_records, table_results
+from mrovseg_nb.study.tables import ABLATIONS
 from mrovseg_nb.evaluation.evaluate import evaluate
 from mrovseg_nb.mrovseg.model import PRESETS, preset
 from mrovseg_nb.clip.model_files import trained_parameters

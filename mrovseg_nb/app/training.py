@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..basics.processes import is_main_process
 from ..clip.interface import ModelConfig, OpenVocabularyModel
+from ..data.image_lists import write_image_list
 from ..data.rows import LabelledData
 from ..evaluation.evaluate import evaluate, ImageObserver
 from ..evaluation.reports import to_json
@@ -79,8 +80,11 @@ def train(
             remarks += changes_text(named, recipe, images)
     if progress and is_main_process():
         for remark in remarks: tqdm.write(f'note: {remark}')
-    judge = validate_on(validation, validate_every, recipe.batch, progress) if validation else None
-    return train_model(config, recipe, out, data, resume, every, keep, log, progress, start, judge)
+    judge = None
+    if validation not in (None, False): judge = validate_on(validation, validate_every, recipe.batch, progress)
+    model = train_model(config, recipe, out, data, resume, every, keep, log, progress, start, judge)
+    if out and data is not None and is_main_process(): write_image_list(Path(out).expanduser(), data)
+    return model
 
 # %% ../../nbs/10_app/02b_training.ipynb #b716e9e2
 def run_summary(
