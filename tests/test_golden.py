@@ -21,12 +21,14 @@ from mrovseg_nb.data.terrarium import (
     CLASSES, THINGS, caption_text, visible_names, scene, split_scene, terrarium)
 from mrovseg_nb.data.transforms import san_augmentation
 from mrovseg_nb.data.vocabulary import parse_classes
-from mrovseg_nb.study.tables import ABLATIONS, order_agreement, read_records, table_results
+from mrovseg_nb.study.table_results import order_agreement, read_records, table_results
+from mrovseg_nb.study.tables import ABLATIONS
 from mrovseg_nb.evaluation.evaluate import evaluate
 from mrovseg_nb.mrovseg.model import PRESETS, preset
 from mrovseg_nb.clip.model_files import trained_parameters
 from mrovseg_nb.methods.registry import build_model, create_model, load_model
-from mrovseg_nb.training.recipes import RECIPES, resolve_recipe, recipe
+from mrovseg_nb.training.recipes import RECIPES, recipe
+from mrovseg_nb.training.setup import resolve_recipe
 from mrovseg_nb.training.batches import MicroBatches, micro_batch_loader, training_data
 from mrovseg_nb.training.trainer import Trainer
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from mrovseg_nb.benchmarks.benchmarks import BENCHMARKS
+from mrovseg_nb.benchmarks.descriptions import BENCHMARKS
 from mrovseg_nb.benchmarks.decoding import decode_labels
 from mrovseg_nb.benchmarks.published_names import label_names, benchmark_vocabulary
 

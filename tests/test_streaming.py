@@ -141,7 +141,7 @@ def rest(url, state):
 def slowly(i): time.sleep(0.01); return raw(i)
 
 def noise(read=raw, rows=range(N)):
-    return LabelledData(rows, parse_classes('noise'), read, name='noise', split='train')
+    return LabelledData(rows, parse_classes('noise'), read, name='noise', split_name='train')
 
 def converted(folder, read=raw): return convert(noise(read), folder, group=GROUP, size=50_000, progress=False)
 

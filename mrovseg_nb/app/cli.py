@@ -80,7 +80,8 @@ def run_recipes(a:argparse.Namespace):
 
 # %% ../../nbs/10_app/08_cli.ipynb #2bfa5e2d
 def run_train(a:argparse.Namespace):
-    from mrovseg_nb.training.recipes import recipe_table, resolve_recipe
+    from mrovseg_nb.training.recipes import recipe_table
+    from mrovseg_nb.training.setup import resolve_recipe
     from mrovseg_nb.training.trainer import train
     config, recipe = resolve_recipe(a.recipe, a.set)
     out = Path(a.out or f'runs/{a.recipe}')

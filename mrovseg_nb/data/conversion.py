@@ -134,7 +134,7 @@ def convert(
     **about,              # further entries of the manifest: licence='...'
 ) -> Path:                # the finished folder
     "Write labelled images as shuffled Parquet files."
-    name, split = name or data.name, split or data.split or 'train'
+    name, split = name or data.name, split or data.split_name or 'train'
     (folder := Path(out).expanduser()/split).mkdir(parents=True, exist_ok=True)
     items = indexable_rows(data, folder)
     plan = dict(format=1, benchmark=name, split=split, rows=len(items), classes=list(data.names),

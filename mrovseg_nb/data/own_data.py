@@ -202,4 +202,4 @@ def from_shards(
     return LabelledData(open_shards(source, split, **options), vocabulary,
                         ignore=known.get('ignore', ignore_label(len(vocabulary))),
                         things=known.get('things', 0), expected=known.get('rows'),
-                        name=known.get('benchmark', ''), split=split)
+                        name=known.get('benchmark', ''), split_name=split)

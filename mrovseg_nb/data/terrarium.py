@@ -284,7 +284,7 @@ def terrarium(
         rows = IterableDataset.from_generator(named_scenes, features=Features(image_id=Value('string')),
                                               gen_kwargs=dict(split=split, shards=parts))
     return LabelledData(rows, parse_classes(CLASSES), partial(draw_row, size=size), CLASSES, TIERS, IGNORE,
-                        len(THINGS), expected=n, name='terrarium', split=split,
+                        len(THINGS), expected=n, name='terrarium', split_name=split,
                         vocabulary_version='terrarium')
 
 # %% ../../nbs/02_data/05_terrarium.ipynb #69d9c3bc

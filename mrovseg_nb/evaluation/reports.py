@@ -83,7 +83,7 @@ def record_evaluation(
     counts = {k: found[k] for k in ('pictures', 'expected', 'blank', 'partial', 'skipped')}
     counts |= dict(labels=len(classes), classes=len(words), present=sum(r['pixels'] > 0 for r in classes))
     results = {k: v for k, v in found.items() if k not in ('confusion', 'iou', *counts)}
-    of_data = dict(benchmark=data.name, split=data.split, vocabulary=data.vocabulary_version,
+    of_data = dict(benchmark=data.name, split=data.split_name, vocabulary=data.vocabulary_version,
                    templates=words.templates or template, reduce=words.reduce, protocol=rule)
     in_order = sorted(classes, key=lambda r: r['label'])
     return write_record(path, **of_data | what, counts=counts, results=to_json(results),

@@ -17,7 +17,8 @@ from .runs import FULL_RESOLUTION, RESOLUTIONS
 from .saved_figures import read_saved_figure
 from .table_plots import (
     agreement_text, error_bars, METRIC_NAMES, rescale_paper, table_title, TIER_COLOURS)
-from .tables import ABLATIONS, metric_value, read_records, table_results
+from .table_results import metric_value, read_records, table_results
+from .tables import ABLATIONS
 
 # %% ../../nbs/09_study/10_curve_plots.ipynb #12c9ce27
 def mean_line(

@@ -15,7 +15,8 @@ from plotly.subplots import make_subplots
 
 from ..basics.figures import CLEAR, FAINT, INK, OKABE_ITO, style_figure
 from .table_plots import check_metrics, error_bars, METRIC_NAMES, seeds_text
-from .tables import ABLATIONS, AblationRow, read_records, row_results
+from .table_results import read_records, row_results
+from .tables import ABLATIONS, AblationRow
 
 # %% ../../nbs/09_study/08_run_plots.ipynb #daad27e8
 def rows_by_group(

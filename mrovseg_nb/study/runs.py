@@ -20,8 +20,9 @@ from tqdm.auto import tqdm
 from ..basics.files import cache_folder, write_atomic
 from ..basics.records import write_record
 from ..data.terrarium import CLASSES, THINGS, terrarium
-from .tables import (
-    ABLATIONS, CODE_VERSIONS, Run, clip_weights_digest, read_records, records_folder, row_runs)
+from .table_results import (
+    CODE_VERSIONS, Run, clip_weights_digest, read_records, records_folder, row_runs)
+from .tables import ABLATIONS, ablation_table
 from .alignment import measure_alignment
 from .attention import attention_on_objects
 from .embeddings import mean_silhouette, query_embeddings
@@ -143,8 +144,7 @@ def ablate(
     jobs:int=2,                             # runs at a time
 ) -> None:
     "Train, measure and record all missing runs of some tables; ValueError at the end if a run failed."
-    if unknown := [n for n in numbers if n not in ABLATIONS]:
-        raise ValueError(f'There is no table {unknown[0]!r}: choose from {", ".join(ABLATIONS)}')
+    for number in numbers: ablation_table(number)               # an unknown one is an error before any run
     data = recipe_of(recipe).data
     if not data.startswith('terrarium'):
         raise ValueError(f'The rows are measured on Terrarium, but {recipe} trains on {data}: '
@@ -153,7 +153,8 @@ def ablate(
     pool = ProcessPoolExecutor(jobs, mp_context=get_context('spawn'))
     try:
         futures = {pool.submit(train_with_one_thread, run, name): (run, name) for run, name in todo}
-        for future in tqdm(as_completed(futures), total=len(todo), unit='run', desc='train'):
+        bar = tqdm(as_completed(futures), total=len(todo), unit='run', desc='train', disable=not todo)
+        for future in bar:
             run, name = futures[future]
             try: path = future.result()
             except (Exception, SystemExit) as e:
@@ -164,6 +165,6 @@ def ablate(
                 tqdm.write(str(path))
     finally: pool.shutdown(cancel_futures=True)
     torch.set_num_threads(1)
-    for path in tqdm(done, unit='run', desc='time'): update_seconds(path)
+    for path in tqdm(done, unit='run', desc='time', disable=not done): update_seconds(path)
     if failed:
         raise ValueError(f'{len(failed)} of {len(todo)} runs failed or were stopped; the first: {failed[0]}')

@@ -21,7 +21,8 @@ from ..mrovseg.model import MROVSeg
 from .attention import attention_maps, draw_attention
 from .embeddings import mean_silhouette, query_embeddings, tsne
 from .runs import run_folder
-from .tables import ABLATIONS, records_folder, row_runs
+from .table_results import records_folder, row_runs
+from .tables import ABLATIONS
 
 # %% ../../nbs/09_study/06_saved_figures.ipynb #c67cc945
 def first_seed_models(number:str) -> dict[str, MROVSeg]: # name of a row -> model

@@ -15,8 +15,9 @@ import numpy as np, plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..basics.figures import BELOW, BLUE, GREEN, INK, ORANGE, PURPLE, RED, SKY, style_figure
-from .tables import (
-    ABLATIONS, metric_value, METRICS, order_agreement, PAPER_BENCHMARKS, read_records, table_results)
+from .table_results import (
+    metric_value, METRICS, order_agreement, read_records, table_results)
+from .tables import ABLATIONS, PAPER_BENCHMARKS
 
 # %% ../../nbs/09_study/07_table_plots.ipynb #363aca60
 TIER_COLOURS = dict(all=BLUE, base=SKY, novel=GREEN, unseen=PURPLE, stuff=ORANGE)      # the paper is RED
