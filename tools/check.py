@@ -44,10 +44,10 @@ def run(command, **kw):
 
 @contextmanager
 def after(command):
-    "A copy of what nbdev reads (options, notebooks, the module written by hand), after `command` ran in it"
+    "A copy of what nbdev reads (options, notebooks, the modules written by hand), after `command` ran in it"
     with tempfile.TemporaryDirectory() as tmp:
         new = Path(tmp)
-        for p in [Path('pyproject.toml'), lib/'__init__.py', *notebooks]:
+        for p in [Path('pyproject.toml'), lib/'__init__.py', lib/'__main__.py', *notebooks]:
             (new/p).parent.mkdir(parents=True, exist_ok=True); shutil.copy(p, new/p)
         ok, _, said = run([command], cwd=new)
         if not ok: raise RuntimeError(f'{command} failed\n{said}')

@@ -7,19 +7,19 @@ __all__ = ['Segmentation', 'read_labels', 'PanopticSegmentation']
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #5c329452
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from ..basics.files import nearest_name, write_atomic
 from ..basics.images import to_png_bytes
 from ..basics.pictures import (
-    downscale, enlarge, hover_figure, join, legend, overlay, palette, present)
+    at_size, draw_regions, figure_png, hover_figure, palette, present, rest_name)
 from ..data.object_masks import encode_mask
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #2231aa62
@@ -28,16 +28,26 @@ class Segmentation:
     "The classes that were found in one image."
     image:np.ndarray      # (H, W, 3) uint8
     classes:list[str]     # K names
-    scores:np.ndarray     # (K, H, W) float32
+    scores:np.ndarray|None # (K, H, W) float32; None: not kept
     labels:np.ndarray     # (H, W) int64, index into classes; -1: background
     looks:tuple[np.ndarray, Sequence[str]]|None = field(default=None, kw_only=True) # colours, patterns
-    def mask(self, name:str) -> np.ndarray:    # (H, W) bool
+    def index(self,
+        name:str|int,           # of a class, or its index in `classes`
+    ) -> int:
+        "The index of a class, or a `ValueError` that says what there is."
+        K = len(self.classes)
+        if isinstance(name, Integral) and not isinstance(name, bool):
+            if 0 <= name < K: return int(name)
+            raise ValueError(f'There is no class {name}: the {K} classes are counted from 0 to {K - 1}')
+        if not isinstance(name, str): raise ValueError(f'A class is a name or an index, not {name!r}')
+        if name in self.classes: return self.classes.index(name)
+        nearest = nearest_name(name, self.classes)
+        raise ValueError(f'{name!r} is not among the {K} classes, the nearest is {nearest!r}')
+    def mask(self,
+        name:str|int,           # of a class, or its index in `classes`
+    ) -> np.ndarray:            # (H, W) bool
         "Where a class is."
-        if name not in self.classes:
-            nearest = nearest_name(name, self.classes)
-            n = len(self.classes)
-            raise ValueError(f'{name!r} is not among the {n} classes, the nearest is {nearest!r}')
-        return self.labels == self.classes.index(name)
+        return self.labels == self.index(name)
     @property
     def areas(self) -> dict[str, int]:
         "Pixels of each class that is in the image, the largest first."
@@ -47,18 +57,36 @@ class Segmentation:
         "What is drawn and exported: (H, W) numbers of regions, -1 for none, and the class name of each."
         return self.labels, self.classes
     def __repr__(self):
-        pixels = {**self.areas, 'background': int((self.labels < 0).sum())}
-        found = ', '.join(f'{name} {n/self.labels.size:.1%}' for name, n in pixels.items() if n)
+        pixels = [*self.areas.items(), (rest_name(self.classes), int((self.labels < 0).sum()))]
+        found = ', '.join(f'{name} {n/self.labels.size:.1%}' for name, n in pixels if n)
         return f'Segmentation of {self.labels.shape[1]} x {self.labels.shape[0]} pixels: {found}'
+
+# %% ../../nbs/10_app/01_segmentation.ipynb #ddf4d2d5
+@patch
+def region_scores(self:Segmentation) -> np.ndarray:     # (R,) float64; not a number where a region is empty
+    "The mean score of the class of each region, over its pixels."
+    if self.scores is None: raise ValueError('The scores were not kept: segment with scores=True')
+    regions, names = self.regions
+    classes = np.array([self.index(name) for name in names])            # (R,)
+    y, x = np.nonzero(regions >= 0)
+    region = regions[y, x]                                              # (N,), of the N pixels that have one
+    total = np.bincount(region, self.scores[classes[region], y, x], len(names))
+    with np.errstate(invalid='ignore'): return total/np.bincount(region, minlength=len(names))
+
+@patch
+def region_notes(self:Segmentation) -> list[str]:       # R texts
+    "What the mouse says about each region, besides its name and share."
+    if self.scores is None: return ['']*len(self.regions[1])
+    return ['' if np.isnan(score) else f'score {score:.2f}' for score in self.region_scores()]
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #df308708
 @patch
 def region_looks(
     self:Segmentation,
-) -> tuple[np.ndarray, list[str]]:      # (R, 3) uint8 colours, R patterns
+) -> tuple[np.ndarray, list[str]|None]:      # (R, 3) uint8 colours, R patterns (None: not known)
     "How each region is drawn: as its class looks, where that is known, else in a colour of the palette."
     _, names = self.regions
-    if self.looks is None: return palette(len(names)), ['']*len(names)
+    if self.looks is None: return palette(len(names)), None
     colours, patterns = self.looks
     classes = [self.classes.index(name) for name in names]
     return np.asarray(colours)[classes], [patterns[k] for k in classes]
@@ -68,37 +96,32 @@ def to_pil(
     self:Segmentation,
     side:int=10_000,         # of the longer side, pixels: larger images are made smaller
     beside:bool=False,       # the image itself on the left
-) -> Image.Image:
+) -> Image.Image:            # RGBA: transparent around the image
     "The image with coloured masks and a legend; small images are enlarged."
     regions, names = self.regions
-    image, regions = downscale(self.image, regions, side=side)
-    colours, patterns = self.region_looks()
-    known = self.looks is not None      # classes look like the image itself: cover it more, and pale the rest
-    entries = [(f'{names[k]} {n/regions.size:.0%}', colours[k], patterns[k]) for k, n in present(regions)]
-    rest = (regions < 0).mean()
-    if rest: entries.append((f'background {rest:.0%}', (226, 226, 226) if known else (255, 255, 255)))
-    drawn = overlay(enlarge(image), enlarge(regions), colours, 0.8 if known else 0.5, patterns, pale=known)
-    return join([*([enlarge(image)] if beside else []), drawn, legend(entries)])
+    return draw_regions(*at_size(self.image, regions, side), names, *self.region_looks(), beside)
 
 @patch
 def _repr_mimebundle_(self:Segmentation, include=None, exclude=None):
-    return {'text/plain': repr(self), 'image/png': to_png_bytes(self.to_pil(512, beside=True)),
-            'application/vnd.plotly.v1+json': hover_figure(self.image, *self.regions, *self.region_looks())}
+    figure = hover_figure(self.image, *self.regions, *self.region_looks(), self.region_notes())
+    return {'text/plain': repr(self), 'image/png': figure_png(figure),
+            'application/vnd.plotly.v1+json': figure}
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #d81c760d
 @patch
 def save(
     self:Segmentation,
-    path:str|Path,         # of a PNG; missing folders are made
+    path:str|Path,                  # of a PNG; missing folders are made
+    notes:Mapping[str, str]|None=None,    # more text fields of the PNG: name -> text
 ) -> None:
     "Labels and class names as one PNG: background is 255 or, with more than 255 classes, 65535."
     if Path(path).suffix.lower() != '.png':
         raise ValueError(f'Labels are saved as PNG, so {str(path)!r} should end in .png')
-    small, note = len(self.classes) <= 255, PngInfo()
+    small = len(self.classes) <= 255
     labels = Image.fromarray(self.labels.astype(np.uint8 if small else np.uint16))   # -1 becomes 255 or 65535
     if small: labels.putpalette([*palette(255).ravel().tolist(), 0, 0, 0])
-    note.add_itxt('classes', json.dumps(self.classes, ensure_ascii=False))
-    write_atomic(path, lambda file: labels.save(file, 'PNG', pnginfo=note))
+    classes = json.dumps(self.classes, ensure_ascii=False)
+    write_atomic(path, to_png_bytes(labels, {'classes': classes, **(notes or {})}))
 
 def read_labels(
     path:str|Path,                            # of a PNG that `Segmentation.save` wrote
@@ -114,14 +137,13 @@ def read_labels(
 @patch
 def to_coco(self:Segmentation) -> list[dict]:
     "One COCO annotation for each region, the largest first."
-    regions, names = self.regions
+    (regions, names), scores = self.regions, self.region_scores()
     def annotation(region, area):
-        mask, category = regions == region, self.classes.index(names[region])
+        mask, category = regions == region, self.index(names[region])
         ys, xs = np.flatnonzero(mask.any(1)).tolist(), np.flatnonzero(mask.any(0)).tolist()
         box = [xs[0], ys[0], xs[-1] - xs[0] + 1, ys[-1] - ys[0] + 1]
-        score = round(float(self.scores[category][mask].mean()), 4)
         return dict(category_id=category + 1, category_name=names[region], segmentation=encode_mask(mask),
-                    area=area, iscrowd=0, bbox=box, score=score)
+                    area=area, iscrowd=0, bbox=box, score=round(scores[region].item(), 4))
     return [annotation(region, area) for region, area in present(regions)]
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #6496b61c

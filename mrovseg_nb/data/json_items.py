@@ -16,10 +16,10 @@ def json_items(
     *keys:str,                      # of lists at the top of the file
 ) -> Iterator[tuple[str, dict]]:    # key, item
     "The items of some lists of a JSON file, one at a time."
-    text = Path(path).read_text(encoding='utf-8')
     read, skip = json.JSONDecoder().raw_decode, re.compile(r'[\s,:]*').match
-    if text.lstrip().startswith('['): return                 # a list has no keys
     try:
+        text = Path(path).read_text(encoding='utf-8-sig')
+        if text.lstrip().startswith('['): return             # a list has no keys
         i = skip(text, text.index('{') + 1).end()
         while text[i] != '}':
             key, i = read(text, i)
@@ -34,4 +34,4 @@ def json_items(
             else: i = read(text, i)[1]
             i = skip(text, i).end()
     except (ValueError, IndexError):
-        raise ValueError(f'{path} is not a complete JSON file: download it again') from None
+        raise ValueError(f'{path} is not a complete JSON file: download or export it again') from None

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INTEGER_MODES', 'GREY_STEPS', 'NEVER', 'open_image', 'pillow_pixels', 'read_pixels', 'read_integer_map',
-           'lookup_table', 'known_numbers', 'remap_labels', 'ignore_label']
+           'UnknownNumber', 'lookup_table', 'known_numbers', 'remap_labels', 'ignore_label']
 
 # %% ../../nbs/02_data/02_labels.ipynb #b789567d
 import io
@@ -37,7 +37,8 @@ GREY_STEPS = {'L;2': 85, 'L;4': 17}    # Pillow stretches grey of 2 and 4 bits t
 def pillow_pixels(im:Image.Image) -> np.ndarray: # (H, W) or (H, W, 3) integers
     "The numbers of an image that `open_image` has opened."
     if im.mode == 'RGBA' and im.getextrema()[3] == (255, 255): im = im.convert('RGB')
-    if im.mode not in INTEGER_MODES: raise ValueError(f'Labels are not stored as {im.mode}')
+    if im.mode not in INTEGER_MODES:
+        raise ValueError(f'Labels are whole numbers, grey or with a palette, not of the mode {im.mode}')
     pixels = np.array(im, np.uint8) if im.mode == '1' else np.array(im)
     return pixels//GREY_STEPS.get(im.info.get('packed'), 1)
 
@@ -72,6 +73,16 @@ def read_integer_map(
 # %% ../../nbs/02_data/02_labels.ipynb #8f2dcc40
 NEVER = -1
 
+class UnknownNumber(ValueError):
+    "A stored number that a table does not know"
+    def __init__(self,
+        number:int,
+        known:str, # the numbers that it does know
+    ):
+        super().__init__(f'The number {number} is stored, but files of this kind hold {known}: '
+                         'they are of another kind, or were converted before')
+        self.number, self.known = number, known
+
 def lookup_table(
     labels:dict[int, int], # stored number -> label
 ) -> np.ndarray:           # (N,) int32, NEVER where nothing is said
@@ -99,9 +110,7 @@ def remap_labels(
     found = np.unique(stored).astype(np.int64)
     outside = (found < 0) | (found >= len(table))
     unknown = found[outside | (table[np.clip(found, 0, len(table) - 1)] == NEVER)]
-    if len(unknown):
-        raise ValueError(f'The number {unknown[0]} is stored, but files of this kind hold '
-                         f'{known_numbers(table)}: they are of another kind, or were converted before')
+    if len(unknown): raise UnknownNumber(int(unknown[0]), known_numbers(table))
     return table.astype(np.uint16 if table.max() > 255 else np.uint8)[stored.astype(np.intp)]
 
 # %% ../../nbs/02_data/02_labels.ipynb #ec600c20

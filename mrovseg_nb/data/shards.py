@@ -43,6 +43,7 @@ def find_manifest(
     if '://' in source: return f'{source}{split}/{MANIFEST}' if source.endswith('/') else source
     folder = Path(source).expanduser()
     if folder.is_file(): return str(folder)
+    if not folder.is_dir(): raise FileNotFoundError(f'There is no folder {folder} of shards')
     folder = split_folder(folder, split)
     if (folder/PROGRESS).exists():
         raise ValueError(f'{folder} is half converted: convert it again with the same settings, '
@@ -50,7 +51,7 @@ def find_manifest(
     if (folder/MANIFEST).exists(): return str(folder/MANIFEST)
     if not any(folder.glob('*.parquet')):
         raise ValueError(f'{folder} holds no Parquet files for the split {split!r}: '
-                         'convert a benchmark into it, or name another folder')
+                         'convert data into it, or name another folder')
     return None
 
 def split_folder(folder:Path, split:str) -> Path:

@@ -218,7 +218,8 @@ def load_model(
     "Read a model that can segment: trained, or of a method that trains nothing."
     presets = list_models(trained=False)
     if str(name) in presets and not method_of(config := model_config(str(name))).trains:
-        return build_model(replace(config, pretrained=str(clip_weights or config.pretrained))).eval()
+        if clip_weights is not None: config = replace(config, pretrained=str(clip_weights))
+        return build_model(config).eval()
     folder = trained_model_folder(name, **options)
     description = read_config(folder, clip_weights)
     if description.get('method') not in METHODS:

@@ -163,7 +163,7 @@ def panoptic(self:MROVSeg,
     vocabulary:Vocabulary,       # K classes: first the things, then the stuff
     things:int,                  # how many of them are things
     protocol:Protocol|None=None, # resize rule; None: the model's own
-    min_score:float=0.2,   # probability below which a query is dropped; the papers' are in outputs.THRESHOLDS
+    min_score:float=0.2,   # probability below which a query is dropped; the papers' are in clip.thresholds
     overlap:float=0.7,           # share of its own mask that a query must keep
 ) -> list[tuple[np.ndarray, list[dict]]]: # for each image (H, W) int32 segment ids, and the segments
     "Things with a segment for each object, stuff with one for each class."

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np, plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..basics.figures import BELOW, BLUE, FAINT, INK, PURPLE, RED, style_figure
-from ..basics.pictures import palette
+from ..basics.figures import BELOW, BLUE, FAINT, PURPLE, RED, style_figure
+from ..basics.pictures import INK, palette
 from ..data.terrarium import CLASSES, TIERS
 from .saved_figures import read_saved_figure
 from .table_plots import TIER_COLOURS
@@ -30,7 +30,7 @@ def plot_classes(
         mine = [k for k in order if tiers[k] == tier]
         fig.add_bar(x=[names[k] for k in mine], y=iou[mine].round(1).tolist(),
                     marker_color=TIER_COLOURS[tier],
-                    hovertemplate=f'%{{x}} ({tier}): %{{y}} %<extra></extra>',
+                    hovertemplate=f'%{{x}} ({tier}), %{{y:.1f}} %<extra></extra>',
                     name=f'{tier}: mean {iou[mine].mean():.1f}')
     above = dict(orientation='h', x=1, xanchor='right', y=1, yanchor='bottom')
     return style_figure(fig, 'IoU of every class', '', 420, bargap=0.15, legend=above,
@@ -53,7 +53,7 @@ def plot_confusion(
     fig = go.Figure(go.Heatmap(
         z=percent, x=[*names, 'no class'][:n.shape[1]], y=list(names), zmin=0, zmax=100, colorscale=colours,
         colorbar=dict(title='%', thickness=12, outlinewidth=0),
-        hovertemplate='%{y}<br>predicted as %{x}: %{z} %<extra></extra>'))
+        hovertemplate='%{z} % of %{y} is predicted as %{x}<extra></extra>'))
     style_figure(fig, 'Confusion matrix', '', 300 + 5*len(names))
     fig.update_xaxes(title='predicted', tickangle=-90, constrain='domain', showgrid=False)
     return fig.update_yaxes(title='truth', autorange='reversed', scaleanchor='x', constrain='domain',

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np, plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..basics.figures import BLUE, GREEN, INK, OKABE_ITO, PURPLE, RED, style_figure
+from ..basics.figures import BLUE, GREEN, OKABE_ITO, PURPLE, RED, style_figure
+from ..basics.pictures import INK
 from ..mrovseg.model import preset
 from .runs import FULL_RESOLUTION, RESOLUTIONS
 from .saved_figures import read_saved_figure

@@ -13,7 +13,8 @@ from itertools import cycle
 import numpy as np, plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..basics.figures import CLEAR, FAINT, INK, OKABE_ITO, style_figure
+from ..basics.figures import BELOW, FAINT, OKABE_ITO, style_figure
+from ..basics.pictures import CLEAR, INK
 from .table_plots import check_metrics, error_bars, METRIC_NAMES, seeds_text
 from .table_results import read_records, row_results
 from .tables import ABLATIONS, AblationRow
@@ -84,7 +85,7 @@ def plot_cost(
         fig.update_xaxes(title=label, col=j)
     subtitle = 'with a name: no row at the same cost or less is better'
     title = f'{METRIC_NAMES[metric]} against cost'
-    return style_figure(fig, title, subtitle, 460, margin_t=80, yaxis_title='%')
+    return style_figure(fig, title, subtitle, 500, legend=BELOW, margin=dict(t=80, b=100), yaxis_title='%')
 
 # %% ../../nbs/09_study/08_run_plots.ipynb #e0e7be10
 LOSS_NAMES = dict(total='loss', classes='loss of class names: cross-entropy',
@@ -109,12 +110,12 @@ def plot_curves(
             for part in LOSS_NAMES: losses[part].append(average_neighbours([at[part] for at in r['curve']]))
             fig.add_scatter(x0=step[0], dx=step[1] - step[0], y=losses['total'][-1], mode='lines', name=group,
                             line=dict(color=colour, width=3 if group == 'MROVSeg' else 1), legendgroup=group,
-                            hovertemplate=f'{name}, seed {r["seed"]}<br>step %{{x}}: %{{y}}',
+                            hovertemplate=f'{name}, seed {r["seed"]}, step %{{x}}: %{{y}}<extra></extra>',
                             showlegend=k == 0)
     buttons = [dict(label=part, method='update', args=[dict(y=losses[part]), {'yaxis.title.text': title}])
                for part, title in LOSS_NAMES.items()]
     menu = dict(type='buttons', direction='right', buttons=buttons, x=1, xanchor='right', y=1.02,
-                yanchor='bottom', bgcolor=CLEAR, bordercolor=FAINT, font_color=INK)
+                yanchor='bottom', bgcolor=CLEAR, bordercolor=FAINT, font_color=INK, showactive=False)
     ticks = [m*10**e for e in (-3, -2, -1, 0, 1) for m in (1, 2, 5)]
     return style_figure(fig, 'Learning curves', '', 460, xaxis_title='step', updatemenus=[menu],
                         yaxis=dict(title=LOSS_NAMES['total'], type='log', tickvals=ticks))

@@ -32,7 +32,7 @@ from ..evaluation.speed import cost, forward_seconds
 from ..mrovseg.model import MROVSeg, MROVSegConfig
 from ..clip.model_files import config_from_json
 from ..training.recipes import recipe as recipe_of
-from ..training.trainer import train
+from ..training.trainer import train_model
 
 # %% ../../nbs/09_study/02_runs.ipynb #5ed7e501
 RESOLUTIONS = (48, 72, 96, 144, 192)    # shorter side of the resized scenes, pixels
@@ -87,7 +87,7 @@ def train_and_record(
     folder = run_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder/'lock', timeout=0):
-        model = train(run.config, run.recipe, folder, resume=True, every=100, progress=progress)
+        model = train_model(run.config, run.recipe, folder, resume=True, every=100, progress=progress)
         training = json.loads((folder/'record.json').read_text())
         kept = ('config', 'recipe', 'seed', 'steps', 'seconds', 'threads', 'commit', 'curve')
         measured = measure_model(model)
@@ -142,7 +142,7 @@ def ablate(
     numbers:Sequence[str]=tuple(ABLATIONS), # which tables
     recipe:str='ablation',
     jobs:int=2,                             # runs at a time
-) -> None:
+) -> int:                                   # how many were trained
     "Train, measure and record all missing runs of some tables; ValueError at the end if a run failed."
     for number in numbers: ablation_table(number)               # an unknown one is an error before any run
     data = recipe_of(recipe).data
@@ -168,3 +168,4 @@ def ablate(
     for path in tqdm(done, unit='run', desc='time', disable=not done): update_seconds(path)
     if failed:
         raise ValueError(f'{len(failed)} of {len(todo)} runs failed or were stopped; the first: {failed[0]}')
+    return len(todo)

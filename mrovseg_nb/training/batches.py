@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['training_data', 'check_labels', 'number_things', 'prepare', 'check_lanes', 'Lane', 'collate', 'MicroBatches',
-           'ignore_interrupt', 'micro_batch_loader']
+           'without_main_module', 'start_workers', 'ignore_interrupt', 'micro_batch_loader']
 
 # %% ../../nbs/07_training/03_batches.ipynb #fa2e4054
-import json, multiprocessing, signal
+import json, multiprocessing, signal, sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from itertools import count, islice
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from ..data.stream import ShuffledStream
 from ..data.terrarium import terrarium_training
 from ..data.transforms import Augment
 from .losses import INSTANCE_STRIDE
+from .recipes import OWN_DATA
 
 # %% ../../nbs/07_training/03_batches.ipynb #05654ec1
 def training_data(
@@ -32,6 +35,9 @@ def training_data(
     crop:int, # side of Terrarium's images, pixels
 ) -> LabelledData:
     "The data that a recipe names."
+    if name == OWN_DATA:
+        raise ValueError('This recipe is for your own images: give them as data=, from from_folder, from_coco, '
+                         'from_dataset or from_shards')
     if name in ('terrarium', 'terrarium-panoptic'):
         return terrarium_training(crop, panoptic=name == 'terrarium-panoptic')
     return replace(load_benchmark(name, 'train'), on_error='skip')
@@ -179,6 +185,23 @@ class MicroBatches(torch_data.IterableDataset):
                           self.augment) | dict(lane=l, state=lane.state())
 
 # %% ../../nbs/07_training/03_batches.ipynb #7509adf4
+@contextmanager
+def without_main_module():
+    "A context in which processes are started that do not import the script of this one."
+    main = sys.modules['__main__']
+    hidden = {name: vars(main).pop(name) for name in ('__file__', '__spec__') if name in vars(main)}
+    main.__spec__ = None
+    try: yield
+    finally: vars(main).update(dict(__spec__=None) | hidden)
+
+def start_workers(
+    loader:torch_data.DataLoader, # with workers that are not forked
+) -> Iterator:
+    "An iterator over a loader, whose workers import the script of this process only if its data need it."
+    needs_main = b'__main__' in bytes(ForkingPickler.dumps(loader.dataset))
+    with nullcontext() if needs_main else without_main_module(): return iter(loader)
+
+# %% ../../nbs/07_training/03_batches.ipynb #ee982155
 def ignore_interrupt(worker:int) -> None:
     "Ctrl-C reaches all processes of a terminal; only the one that trains reacts to it."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -194,5 +217,6 @@ def micro_batch_loader(
         processes = multiprocessing.get_context('forkserver')
         processes.set_forkserver_preload(['mrovseg_nb.training.batches'])
         ahead = dict(prefetch_factor=4, multiprocessing_context=processes, worker_init_fn=ignore_interrupt)
-    try: yield from torch_data.DataLoader(batches, batch_size=None, num_workers=workers, **ahead)
+    loader = torch_data.DataLoader(batches, batch_size=None, num_workers=workers, **ahead)
+    try: yield from start_workers(loader) if workers else loader
     except ValueError as e: raise ValueError(str(e).splitlines()[-1].removeprefix('ValueError: ')) from None
