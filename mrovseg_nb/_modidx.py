@@ -119,6 +119,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'mrovseg_nb/basics/pictures.py'),
                                             'mrovseg_nb.basics.pictures._text': ( '01_basics/pictures.html#_text',
                                                                                   'mrovseg_nb/basics/pictures.py'),
+                                            'mrovseg_nb.basics.pictures._to_webp_bytes': ( '01_basics/pictures.html#_to_webp_bytes',
+                                                                                           'mrovseg_nb/basics/pictures.py'),
                                             'mrovseg_nb.basics.pictures._write': ( '01_basics/pictures.html#_write',
                                                                                    'mrovseg_nb/basics/pictures.py'),
                                             'mrovseg_nb.basics.pictures.as_rgba': ( '01_basics/pictures.html#as_rgba',

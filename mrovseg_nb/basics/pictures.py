@@ -10,7 +10,7 @@ __all__ = ['SIGHT', 'FILL_PATTERNS', 'EDGE_LIGHT', 'PALE', 'INK', 'NO_COLOUR', '
            'figure_png', 'heat_map']
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #8b5488e0
-import base64, unicodedata
+import base64, io, unicodedata
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -347,13 +347,19 @@ def draw_regions(
     return join([*([image] if beside else []), drawn, legend(entries)])
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #d13ef2eb
+def _to_webp_bytes(picture):
+    "As small as JPEG, but it may be transparent"
+    out = io.BytesIO()
+    as_rgba(picture).save(out, 'WEBP', quality=90)
+    return out.getvalue()
+
 def data_url(
     picture:Image.Image|np.ndarray,
-    format:str='png',                   # or jpeg
+    format:str='png',                   # or jpeg, or webp, which may be transparent
 ) -> str:
     "A picture as text that HTML and plotly take for an address."
-    content = to_jpeg_bytes(picture) if format == 'jpeg' else to_png_bytes(picture)
-    return f'data:image/{format};base64,' + base64.b64encode(content).decode()
+    encode = dict(png=to_png_bytes, jpeg=to_jpeg_bytes, webp=_to_webp_bytes)[format]
+    return f'data:image/{format};base64,' + base64.b64encode(encode(picture)).decode()
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #e0b7ac08
 def _shape(mask, corners, scale, name, text, colour):
