@@ -6,8 +6,8 @@
 __all__ = ['SIGHT', 'FILL_PATTERNS', 'EDGE_LIGHT', 'PALE', 'INK', 'NO_COLOUR', 'CLEAR', 'GAP', 'LEGEND_WIDTH', 'CELL_WIDTH',
            'perceived_colours', 'palette', 'enlarge', 'subsample', 'downscale', 'pattern_white', 'swatch', 'present',
            'edges', 'overlay', 'cut_text', 'legend', 'as_rgba', 'titled', 'join', 'box_centre', 'in_one_or_two_lines',
-           'write_names', 'outlines', 'at_size', 'region_entries', 'draw_regions', 'data_url', 'hover_figure',
-           'figure_png', 'heat_map']
+           'write_names', 'outlines', 'at_size', 'region_entries', 'draw_regions', 'to_webp_bytes', 'data_url',
+           'hover_figure', 'figure_png', 'heat_map']
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #8b5488e0
 import base64, io, unicodedata
@@ -347,8 +347,10 @@ def draw_regions(
     return join([*([image] if beside else []), drawn, legend(entries)])
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #d13ef2eb
-def _to_webp_bytes(picture):
-    "As small as JPEG, but it may be transparent"
+def to_webp_bytes(
+    picture:Image.Image|np.ndarray,
+) -> bytes:                             # a WebP file
+    "A picture as small as a JPEG, which may be transparent."
     out = io.BytesIO()
     as_rgba(picture).save(out, 'WEBP', quality=90)
     return out.getvalue()
@@ -358,20 +360,20 @@ def data_url(
     format:str='png',                   # or jpeg, or webp, which may be transparent
 ) -> str:
     "A picture as text that HTML and plotly take for an address."
-    encode = dict(png=to_png_bytes, jpeg=to_jpeg_bytes, webp=_to_webp_bytes)[format]
+    encode = dict(png=to_png_bytes, jpeg=to_jpeg_bytes, webp=to_webp_bytes)[format]
     return f'data:image/{format};base64,' + base64.b64encode(encode(picture)).decode()
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #e0b7ac08
+def _packed(numbers):
+    "Numbers as plotly stores them, in one string: a list would have a line of the notebook for each"
+    return dict(dtype='f4', bdata=base64.b64encode(numbers.astype('<f4').tobytes()).decode())
+
 def _shape(mask, corners, scale, name, text, colour):
     "One region as a plotly trace that is not seen: its outlines at each of `corners`, separated by gaps"
-    x, y = [], []
-    for left, top in corners:
-        for line in outlines(mask):
-            line = np.rint(np.vstack([line, line[:1]])*scale).astype(int) + (left, top)
-            x += [*line[:, 0].tolist(), None]
-            y += [*line[:, 1].tolist(), None]
-    return dict(type='scatter', mode='lines', x=x, y=y, name=name, text=text, hoverinfo='text', hoveron='fills', fill='toself',
-                fillcolor='rgba(0,0,0,0)', line=dict(width=0),
+    lines = [np.vstack([line, line[:1], [[np.nan, np.nan]]]) for line in outlines(mask)]
+    x, y = np.vstack([np.rint(line*scale) + corner for corner in corners for line in lines]).T
+    return dict(type='scatter', mode='lines', x=_packed(x), y=_packed(y), name=name, text=text, hoverinfo='text',
+                hoveron='fills', fill='toself', fillcolor=CLEAR, line=dict(width=0),
                 hoverlabel=dict(align='left', bgcolor='rgb({},{},{})'.format(*map(int, colour))))
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #9d15228c
