@@ -76,7 +76,8 @@ def to_pil(
 @patch
 def _repr_mimebundle_(self:Segmentation, include=None, exclude=None):
     figure = hover_figure(self.image, *self.regions, *self.region_looks())
-    return {'text/plain': repr(self), 'image/png': figure_png(figure), 'application/vnd.plotly.v1+json': figure}
+    return {'text/plain': repr(self), 'image/png': figure_png(figure),
+            'application/vnd.plotly.v1+json': figure}
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #d81c760d
 @patch

@@ -100,8 +100,8 @@ def draw_attention(
         row = [(name, masked), ('token norm', norm), ('global', heat_map(maps.whole[k], (H, W)))]
         if maps.slices is not None: row.append(('local', heat_map(maps.slices[k], (H, W))))
         rows.append(row)
-    titles = [[(cut_text(title, W, 12), tile) for title, tile in row] for row in rows]
-    return join([join([titled(tile, title, 12) for title, tile in row], gap=6) for row in titles], down=True, gap=0)
+    rows = [join([titled(tile, cut_text(title, W, 12), 12) for title, tile in row], gap=6) for row in rows]
+    return join(rows, down=True, gap=0)
 
 # %% ../../nbs/09_study/04_attention.ipynb #7ebec998
 def matched_queries(

@@ -82,7 +82,8 @@ def plot_cost(
                 showlegend=j == 1, row=1, col=j)
         fig.add_trace(front_names([r for _, _, rows in groups for r in rows], metric, cost), 1, j)
         costs = [mean_cost(r, cost) for _, _, rows in groups for r in rows] or [0]
-        fig.update_xaxes(title=label, range=[min(costs) - 0.3*np.ptp(costs), max(costs) + 0.05*np.ptp(costs)], col=j)
+        left, right = min(costs) - 0.3*np.ptp(costs), max(costs) + 0.05*np.ptp(costs)    # room for names
+        fig.update_xaxes(title=label, range=[left, right], col=j)
     subtitle = 'with a name: no row at the same cost or less is better'
     title = f'{METRIC_NAMES[metric]} against cost'
     return style_figure(fig, title, subtitle, 500, legend=BELOW, margin=dict(t=80, b=100), yaxis_title='%')
