@@ -5,8 +5,8 @@
     python tools/check.py sync clean style imports          # the quick ones
     python tools/check.py test slow gpu                     # also the cells marked `#| slow` and `#| gpu`
 
-Every line is one check, the last line counts them: `N passed, N failed`. A file of tests/ that cannot run on this machine is
-neither: it is named, with its reason, in the line before the last. The tree is not written to.
+Every line is one check, the last line counts them: `N passed, N failed`. A file of tests/ that cannot run
+on this machine is neither: the line before the last names it, with the reason. The tree is not written to.
 """
 import json, os, re, shutil, subprocess, sys, sysconfig, tempfile, time
 from contextlib import contextmanager, suppress
@@ -102,8 +102,8 @@ def test(flags):
 
 def why_skipped(said):
     "The reason, where unittest skipped all tests of a file; else nothing"
-    none_ran = re.search(r'^(OK|NO TESTS RAN) \(skipped=', said, re.M) and not re.search(r'\.\.\. ok$', said, re.M)
-    return ', '.join(dict.fromkeys(re.findall(r"skipped '(.*)'", said))) if none_ran else ''
+    if not re.search(r'^(OK|NO TESTS RAN) \(skipped=', said, re.M) or '... ok\n' in said: return ''
+    return ', '.join(dict.fromkeys(re.findall(r"skipped '(.*)'", said)))
 
 def main(args):
     "Run the steps and flags named in `args`; whether all is well"
