@@ -81,7 +81,8 @@ def train(
     if progress and is_main_process():
         for remark in remarks: tqdm.write(f'note: {remark}')
     judge = None
-    if validation not in (None, False): judge = validate_on(validation, validate_every, recipe.batch, progress)
+    if validation not in (None, False):
+        judge = validate_on(validation, validate_every, recipe.batch, progress)
     model = train_model(config, recipe, out, data, resume, every, keep, log, progress, start, judge)
     if out and data is not None and is_main_process(): write_image_list(Path(out).expanduser(), data)
     return model
