@@ -112,7 +112,8 @@ def hold_out(
     if validation is None and count_images(data) != 1:
         try: data, validation = data.split('train'), data.split('val')
         except ValueError as e: raise ValueError(f'{e}; or give validation=, or validation=False for none') from e
-    return replace(data, window=max(data.window, OWN_WINDOW)), validation or None
+    held_out = validation if isinstance(validation, LabelledData) else None
+    return replace(data, window=max(data.window, OWN_WINDOW)), held_out
 
 # %% ../../nbs/07_training/05d_setup.ipynb #9fcdb090
 def run_remarks(
