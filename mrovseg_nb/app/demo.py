@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from .. import __version__
 from .segmenter import Segmenter
-from ..basics.files import write_atomic
+from ..basics.files import try_output_folder, write_atomic
 from ..basics.images import to_png_bytes
 from ..basics.pages import html_page
 from ..basics.pictures import (
@@ -151,13 +151,12 @@ def demo(
     if scenes < 1 or seed < 0:
         raise ValueError('A demo has 1 scene or more, from seed 0 or more: '
                          f'not {scenes} scenes from seed {seed}')
-    start, out = time.time(), Path(out).expanduser()
-    out.mkdir(parents=True, exist_ok=True)
+    start, out = time.time(), try_output_folder(out)
     data = terrarium('demo', seed + scenes, shards=None)
     data = replace(data, rows=data.rows.select(range(seed, seed + scenes)), expected=scenes)
     world = [split_scene('demo', seed + i) for i in range(min(scenes, pictures))]
     rows, found = {}, {}
-    for name, load in tqdm(MODELS.items(), unit='model'):
+    for name, load in tqdm(MODELS.items(), 'measuring and segmenting', unit='model'):
         segmenter = load()
         rows[name] = table_row(segmenter, data)
         found[name] = [s.labels for s in segmenter.stream([scene.image for scene in world])]

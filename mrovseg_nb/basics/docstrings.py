@@ -14,20 +14,22 @@ def parameter_comments(f:Callable) -> dict[str, str]:    # name, or 'return' -> 
     "What the source of a function says about each of its parameters and its result."
     source = textwrap.dedent(inspect.getsource(f))
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {t.start[0]: t.string.lstrip('# ') for t in tokens if t.type == tokenize.COMMENT}
+    comments = {t.start[0]: t for t in tokens if t.type == tokenize.COMMENT}
     head, lines = ast.parse(source).body[0], source.splitlines()
     a = head.args
     parameters = [p for p in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg) if p]
-    said, owner, begins = {p.arg: [] for p in parameters}, None, {p.lineno: p.arg for p in parameters}
-    said['return'] = []
+    types = {p.arg: p.annotation for p in parameters} | {'return': head.returns}
+    said, begins, owner = {name: [] for name in types}, {p.lineno: p for p in parameters}, None
     for number in range(head.lineno, head.body[0].lineno):
         closed = lines[number - 1].lstrip().startswith(')') or head.returns and head.returns.lineno == number
-        owner = 'return' if closed else begins.get(number, owner)
-        if owner and number in comments: said[owner].append(comments[number])
-    types = {p.arg: p.annotation for p in parameters} | {'return': head.returns}
-    types = {name: ast.unparse(t) if t else '' for name, t in types.items()}
-    return {name: ' '.join(text) or types[name] for name, text in said.items()
-            if name not in ('self', 'cls')}
+        if number in begins: owner = begins[number].arg
+        if closed: owner = 'return'
+        if number not in comments: continue
+        after = next((begins[n] for n in sorted(begins) if n > number), None)
+        before = number not in begins and after and comments[number].start[1] == after.col_offset
+        if before or owner: said[after.arg if before else owner].append(comments[number].string.lstrip('# '))
+    return {name: ' '.join(text) or (ast.unparse(types[name]) if types[name] else '')
+            for name, text in said.items() if name not in ('self', 'cls')}
 
 # %% ../../nbs/01_basics/08_docstrings.ipynb #86108e21
 def with_parameters(

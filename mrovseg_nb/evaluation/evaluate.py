@@ -149,14 +149,14 @@ def sum_tallies(tallies:dict[str, Tally], device:torch.device, observers:Sequenc
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #5b2020f9
 def evaluate(
-    model:OpenVocabularyModel,
-    data:LabelledData,
+    model:OpenVocabularyModel,   # of create_model, load_model or train; a Segmenter has one as `.model`
+    data:LabelledData,           # of from_folder, from_coco, load_benchmark, ...
     *,
     also:Sequence[str]=(),       # of ALSO, what else is counted; sizes and panoptic need instances
     batch_size:int=16,           # images at a time
     protocol:Protocol|None=None, # the size at which images are shown; None: the model's own
     thresholds:dict|None=None,   # for panoptic: one of clip.thresholds.THRESHOLDS; None: the method's own
-    observers:Sequence[ImageObserver]=(),
+    observers:Sequence[ImageObserver]=(),    # called with each image and what was counted in it
     on_error:str|None=None,      # about rows that cannot be read: raise or skip; None: as the data say
     progress:bool=False,         # show a bar
 ) -> dict:                       # as ConfusionMatrix.results, 0 to 1; `iou` (K,), `confusion` (K, K + 1); ...

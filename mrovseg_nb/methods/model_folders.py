@@ -29,7 +29,8 @@ def is_hub_id(name:str) -> bool: # like owner/name
 def may_be_preset(name:str) -> bool: # like dense_clip-terrarium
     "Whether a name looks like METHOD-PRESET of a method that ships no weights, perhaps because it has none."
     method, dash, preset = name.partition('-')
-    return bool(dash and preset) and method.isidentifier() and method not in {n.split('-')[0] for n in shipped_models()}
+    trained = {n.split('-')[0] for n in shipped_models()}
+    return bool(dash and preset) and method.isidentifier() and method not in trained
 
 def local_model_folder(
     name:str|Path,   # a shipped name, a folder, or a hub id
@@ -46,7 +47,7 @@ def local_model_folder(
     raise no_model(name, 'the folder has no config.json')
 
 # %% ../../nbs/05_methods/06_model_folders.ipynb #387e82f4
-FILES = ('config.json', '*.safetensors')    # the weights, and those of its CLIP if they were saved with it
+FILES = ('config.json', 'model.safetensors', 'clip.safetensors')      # as clip.model_files writes them
 
 def model_folder(
     name:str|Path,    # a shipped name, a folder, or a hub id

@@ -22,7 +22,7 @@ from ..basics.files import entry_by_name, nearest_name, shipped
 from ..clip.clip import SMALL_CLIPS, clip_config
 from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.model_files import config_from_json, read_config, read_weights, write_model
-from .model_folders import FILES, model_folder, no_model, shipped_models
+from .model_folders import model_folder, no_model, shipped_models
 from .training_free import DENSE_CLIP_PRESETS, DenseCLIP, DenseCLIPConfig
 from ..mrovseg.model import PRESETS, MROVSeg, MROVSegConfig
 
@@ -218,7 +218,8 @@ def load_model(
     "Read a model that can segment: trained, or of a method that trains nothing."
     presets = list_models(trained=False)
     if str(name) in presets and not method_of(config := model_config(str(name))).trains:
-        return build_model(replace(config, pretrained=str(clip_weights or config.pretrained))).eval()
+        if clip_weights is not None: config = replace(config, pretrained=str(clip_weights))
+        return build_model(config).eval()
     folder = trained_model_folder(name, **options)
     description = read_config(folder, clip_weights)
     if description.get('method') not in METHODS:
