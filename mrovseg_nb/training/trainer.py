@@ -277,13 +277,14 @@ def train_model(
     if out and list_checkpoints(out/'checkpoints') and not resume:
         raise ValueError(f'{out} holds a run already: resume it, or train in another folder')
     if data is None: data = training_data(recipe.data, crop)  # refused, if need be, before weights are loaded
-    if out: (out/'checkpoints').mkdir(parents=True, exist_ok=True)    # where nothing can be written, say so now
+    if out: (out/'checkpoints').mkdir(parents=True, exist_ok=True)  # an error now, not after the first steps
     set_seed(recipe.seed)
     model = build_from(config, start) if start else build_model(config)
     trainer = Trainer(model, data, recipe, out, log, start, validation)
     if out and resume: trainer.restore()
     if trainer.done == recipe.steps and trainer.accelerator.is_main_process:
-        tqdm.write(f'{out} is finished: all {recipe.steps} steps are done. A larger number of steps continues it')
+        tqdm.write(f'{out} is finished: all {recipe.steps} steps are done. '
+                   'A larger number of steps continues it')
     for _ in trainer.steps(every, keep, progress): pass
     return trainer.finish(out)
 
