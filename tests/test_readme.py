@@ -1,5 +1,6 @@
-"""README.md says nothing that does not work: each of its Python snippets runs as a script of its own, in the order and in
-the folder of a reader; each of its `mrovseg` lines is one that the parser takes, and those that take seconds are run.
+"""README.md says nothing that does not work: each of its Python snippets runs as a script of its own, in the
+order and in the folder of a reader; each of its `mrovseg` lines is one that the parser takes, and those that
+take seconds are run; its links lead to files.
 
     python -m unittest tests.test_readme
 """
@@ -13,7 +14,8 @@ from mrovseg_nb.app.arguments import parse_arguments
 from mrovseg_nb.app.cli import parser
 
 REPO = Path(__file__).parents[1]
-SNIPPETS = re.findall(r'^```(\w+)\n(.*?)^```$', (REPO/'README.md').read_text(), re.M | re.S)    # language, text
+README = (REPO/'README.md').read_text()
+SNIPPETS = re.findall(r'^```(\w+)\n(.*?)^```$', README, re.M | re.S)    # language, text
 
 # Commands that are only parsed, by their first words, and why. The ways of own data are walked by test_cli.
 ONLY_PARSED = {
@@ -30,14 +32,15 @@ OTHERS = {
 
 
 def script_folder(folder:Path) -> None:
-    "What a reader of README has: the samples of a clone, and own images of several sizes with masks and classes."
+    "What a reader has: the samples of a clone, and own images of several sizes with masks and classes."
     shutil.copytree(REPO/'data'/'samples', folder/'data'/'samples')
     rng = np.random.default_rng(0)
     for name in ('images', 'masks'): (folder/name).mkdir()
     for i in range(8):
         mask = np.zeros(rng.integers(40, 90, 2), np.uint8)
         mask[:20], mask[30:, :25] = 1, 2
-        image = np.array([[90, 90, 95], [190, 70, 40], [30, 110, 40]])[mask] + rng.integers(0, 20, (*mask.shape, 3))
+        image = np.array([[90, 90, 95], [190, 70, 40], [30, 110, 40]])[mask]
+        image += rng.integers(0, 20, image.shape)
         Image.fromarray(image.astype(np.uint8)).save(folder/f'images/{i}.png')
         Image.fromarray(mask).save(folder/f'masks/{i}.png')
     (folder/'classes.txt').write_text('road\nhouse, building\ntree\n')
@@ -89,10 +92,11 @@ class ReadmeTest(unittest.TestCase):
                 ran.append(line)
                 self.assertTrue(self.run_here('-m', 'mrovseg_nb', *words[1:]), 'nothing was printed')
         self.assertGreater(len(ran), 3)
-        for part in ('train', 'val'): self.assertTrue([*(self.folder/'shards').glob(f'{part}/*.parquet')], part)
+        for part in ('train', 'val'):
+            self.assertTrue([*(self.folder/'shards').glob(f'{part}/*.parquet')], part)
 
     def test_links_lead_to_files(self):
-        links = re.findall(r'\]\((?!https?:)([^)#]+)', (REPO/'README.md').read_text())
+        links = re.findall(r'\]\((?!https?:)([^)#]+)', README)
         self.assertEqual([link for link in links if not (REPO/link).exists()], [])
         self.assertGreater(len(links), 5)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 STEPS = 16
 
 def train_here(folder):
-    "What the killed process does: a small run that saves after every step, and is validated after every third."
+    "What the killed process does: a small run, saved after every step and validated after every third."
     import torch
     from dataclasses import replace
     from mrovseg_nb.data.terrarium import terrarium

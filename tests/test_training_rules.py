@@ -1,4 +1,4 @@
-"""The trainer's running mean of the weights, the random points of each part of the data, and training in a script."""
+"""The running mean of the weights, the random points of each part of the data, and training in a script."""
 import subprocess, sys, tempfile, unittest
 from dataclasses import replace
 from pathlib import Path

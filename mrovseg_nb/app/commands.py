@@ -209,9 +209,15 @@ def run_train(a:argparse.Namespace):
     if is_main_process(): print(recipe_table(name, of_recipe), flush=True)
     use_device(a.device)
     from mrovseg_nb.app.training import run_summary, train
+    from mrovseg_nb.training.trainer import TrainingStopped
     measured = held_out if held_out is not None and a.evaluate is not False else False
-    model = train(name, out=out, data=data, resume=a.resume, every=a.every, log=a.log, settings=settings,
-                  start=a.start, validation=measured if own else None)
+    try:
+        model = train(name, out=out, data=data, resume=a.resume, every=a.every, log=a.log, settings=settings,
+                      start=a.start, validation=measured if own else None)
+    except TrainingStopped:
+        go_on = [word for word in a.argv if word != '--resume'] + ['--resume']
+        if is_main_process(): print('to go on:', command_line(*go_on))
+        raise
     if is_main_process(): print(run_summary(out))
     if a.start and a.evaluate is not False: print_forgetting(a.start, model)
     if a.evaluate: run_evaluate(evaluation_arguments(a, str(out)))

@@ -36,8 +36,8 @@ def training_data(
 ) -> LabelledData:
     "The data that a recipe names."
     if name == OWN_DATA:
-        raise ValueError('This recipe is for your own images: give them as data=, from from_folder, from_coco, '
-                         'from_dataset or from_shards')
+        raise ValueError('This recipe is for your own images: give them as data=, from from_folder, '
+                         'from_coco, from_dataset or from_shards')
     if name in ('terrarium', 'terrarium-panoptic'):
         return terrarium_training(crop, panoptic=name == 'terrarium-panoptic')
     return replace(load_benchmark(name, 'train'), on_error='skip')

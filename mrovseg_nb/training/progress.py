@@ -9,14 +9,11 @@ __all__ = ['plot_training', 'in_notebook', 'progress_text', 'validation_text', '
 # %% ../../nbs/07_training/05c_progress.ipynb #f97960b6
 import json, sys, time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 from tqdm import tqdm
 
 from ..basics.figures import BELOW, BLUE, RED, style_figure
-
-if TYPE_CHECKING: from mrovseg_nb.training.trainer import Trainer    # it imports this module
 
 # %% ../../nbs/07_training/05c_progress.ipynb #ef710a41
 def plot_training(
@@ -47,7 +44,7 @@ def in_notebook() -> bool:
     return hasattr(shell, 'kernel')
 
 def progress_text(
-    run:'Trainer',
+    run,           # a `Trainer`
     begin:int,     # steps that were done before
     seconds:float, # since then
 ) -> str:
@@ -61,17 +58,18 @@ def progress_text(
     if run.curve: words.append(f'loss {run.curve[-1]["total"]:.2f}')
     return ', '.join([*words, *validation_text(run)])
 
-def validation_text(run:'Trainer') -> list[str]: # one text, or none where nothing is measured
-    "The newest validation mIoU of a run."
+def validation_text(run) -> list[str]: # one text, or none where nothing is measured
+    "The newest validation mIoU of a run, a `Trainer`."
     if not (run.validation and run.validation.curve) or run.validation.curve[-1]['miou'] is None: return []
     return [f'validation mIoU {100*run.validation.curve[-1]["miou"]:.1f} %']
 
 # %% ../../nbs/07_training/05c_progress.ipynb #4d58afa3
 class TerminalProgress:
     "A bar"
-    def __init__(self, run:'Trainer', shown:bool):
+    def __init__(self, run, shown:bool):
         self.run = run
-        self.bar = tqdm(total=run.recipe.steps, initial=run.done, disable=not shown, desc='train', unit='step')
+        self.bar = tqdm(total=run.recipe.steps, initial=run.done, disable=not shown, desc='train',
+                        unit='step')
     def update(self, now:dict): # of `Trainer.advance`
         self.bar.update(self.run.done - self.bar.n)
         loss = f'loss={now["total"]:.2f}, rate={now["rate"]:.1e}'
@@ -82,7 +80,7 @@ class TerminalProgress:
 class NotebookProgress:
     "The learning curve of a run, drawn while it is trained"
     seconds = 2.      # between drawings, at least
-    def __init__(self, run:'Trainer'):
+    def __init__(self, run):
         self.run, self.begin, self.started, self.drawn, self.handle = run, run.done, time.time(), 0., None
     def update(self, now:dict): # of `Trainer.advance`
         if time.time() - self.drawn >= self.seconds: self.draw()
@@ -99,7 +97,7 @@ class NotebookProgress:
     def __exit__(self, *exception): self.draw()
 
 def training_progress(
-    run:'Trainer',
+    run,           # a `Trainer`
     shown:bool,    # is it shown at all?
 ) -> TerminalProgress|NotebookProgress:
     "What shows the progress of a run here."

@@ -87,8 +87,8 @@ RECIPES = {
     'coco-stuff-1024': replace(COCO, augment=san_augmentation(1024)),
     'coco-panoptic-vit-b': replace(COCO, data='coco-panoptic'),
     'own-data': Recipe(
-        data=OWN_DATA, augment=Augment(96, scales=(0.75, 1., 1.25, 1.5), longest=384, colour=False), steps=300,
-        batch=4, lanes=1, warmup=20),
+        data=OWN_DATA, augment=Augment(96, scales=(0.75, 1., 1.25, 1.5), longest=384, colour=False),
+        steps=300, batch=4, lanes=1, warmup=20),
 }
 
 # %% ../../nbs/07_training/01_recipes.ipynb #688e2cdc
