@@ -13,6 +13,7 @@ def outside_functions(node):
     "All nodes below `node` that run when the module is imported"
     for n in ast.iter_child_nodes(node):
         if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)): continue
+        if isinstance(n, ast.If) and ast.unparse(n.test) == 'TYPE_CHECKING': continue      # for annotations
         yield n
         yield from outside_functions(n)
 
