@@ -5,7 +5,8 @@
     python tools/check.py sync clean style imports          # the quick ones
     python tools/check.py test slow gpu                     # also the cells marked `#| slow` and `#| gpu`
 
-Every line is one check, the last line counts them: `N passed, N failed`. The tree is not written to.
+Every line is one check, the last line counts them: `N passed, N failed`. A file of tests/ that cannot run
+on this machine is neither: the line before the last names it, with the reason. The tree is not written to.
 """
 import json, os, re, shutil, subprocess, sys, sysconfig, tempfile, time
 from contextlib import contextmanager, suppress
@@ -84,7 +85,7 @@ def commands(flags):
         command = ['nbdev-test', str(p), '--n-workers', '0', '--flags', ' '.join(flags)]
         yield str(p), f'{cells:>4} cells', command
     for p in sorted(Path('tests').glob('test_*.py')):
-        command = [sys.executable, '-m', 'unittest', 'discover', '-s', 'tests', '-p', p.name]
+        command = [sys.executable, '-m', 'unittest', 'discover', '-v', '-s', 'tests', '-p', p.name]
         yield str(p), '  unittest', command
 
 def test(flags):
@@ -99,13 +100,18 @@ def test(flags):
     with suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True); memory.write_text(json.dumps(seconds))
 
+def why_skipped(said):
+    "The reason, where unittest skipped all tests of a file; else nothing"
+    if not re.search(r'^(OK|NO TESTS RAN) \(skipped=', said, re.M) or '... ok\n' in said: return ''
+    return ', '.join(dict.fromkeys(re.findall(r"skipped '(.*)'", said)))
+
 def main(args):
     "Run the steps and flags named in `args`; whether all is well"
     looks = dict(sync=sync, clean=clean, style=lambda: style(notebooks), imports=lambda: imports(lib))
     flags = [a for a in args if a in optional]
     steps = [a for a in args if a not in flags] or [*looks, 'test']
     if wrong := set(steps) - {*looks, 'test'}: sys.exit(f'unknown: {", ".join(wrong)}\n{__doc__}')
-    passed, failed = [], []
+    passed, failed, skipped = [], [], []
     def line(ok, name, text, said=''):
         (passed if ok else failed).append(name)
         print(f"{'ok' if ok else 'FAIL':4} {text}" + ('' if ok or not said else f'\n{said}'), flush=True)
@@ -117,7 +123,11 @@ def main(args):
         for w in wrong: line(False, step, f'{step}: {w}')
         if not wrong: line(True, step, step)
     if 'test' in steps:
-        for path, size, ok, secs, said in test(flags): line(ok, path, f'{secs:6.1f}s {size}  {path}', said)
+        for path, size, ok, secs, said in test(flags):
+            reason = why_skipped(said)
+            if reason: skipped.append(f'{path} ({reason})')
+            else: line(ok, path, f'{secs:6.1f}s {size}  {path}', said)
+    if skipped: print('skipped:', ', '.join(skipped))
     if failed: print('failed:', ', '.join(dict.fromkeys(failed)))
     print(f'{len(passed)} passed, {len(failed)} failed')
     return not failed

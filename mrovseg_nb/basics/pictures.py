@@ -6,11 +6,11 @@
 __all__ = ['SIGHT', 'FILL_PATTERNS', 'EDGE_LIGHT', 'PALE', 'INK', 'NO_COLOUR', 'CLEAR', 'GAP', 'LEGEND_WIDTH', 'CELL_WIDTH',
            'perceived_colours', 'palette', 'enlarge', 'subsample', 'downscale', 'pattern_white', 'swatch', 'present',
            'edges', 'overlay', 'cut_text', 'legend', 'as_rgba', 'titled', 'join', 'box_centre', 'in_one_or_two_lines',
-           'write_names', 'outlines', 'at_size', 'rest_name', 'region_entries', 'draw_regions', 'data_url',
-           'hover_figure', 'figure_png', 'heat_map']
+           'write_names', 'outlines', 'at_size', 'rest_name', 'region_entries', 'draw_regions', 'to_webp_bytes',
+           'data_url', 'hover_figure', 'figure_png', 'heat_map']
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #8b5488e0
-import base64, unicodedata
+import base64, io, unicodedata
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -156,7 +156,7 @@ def overlay(
     return np.where(edges(labels)[..., None], EDGE_LIGHT*mixed, mixed).round().astype(np.uint8)
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #4db32ab6
-INK = '#797979'                 # of text and lines: its contrast is 4.4 on white and on the black of JupyterLab
+INK = '#797979'                 # of text and lines, to be read on white and on black
 NO_COLOUR, CLEAR = (255, 255, 255, 0), 'rgba(0,0,0,0)'        # for Pillow, for plotly
 
 def _text(text, size):
@@ -183,7 +183,7 @@ def cut_text(
     return text.rstrip() + '...'
 
 def legend(
-    entries:Sequence[tuple],      # of each line text, colour (None: there is none) and, if it has one, pattern
+    entries:Sequence[tuple],      # of each line text, colour (None: no square) and, if it has one, pattern
     most:int=20,                  # lines at most, the rest is counted
     size:int=14,                  # of the letters, pixels
 ) -> Image.Image:                 # RGBA
@@ -315,7 +315,7 @@ def at_size(
     regions:np.ndarray,     # (H', W')
     side:int=10_000,        # of the longer side at most, pixels
 ) -> tuple[np.ndarray, ...]:    # (h, w, 3) and (h, w)
-    "Image and regions of one size: what is too large is reduced, what is small is enlarged, to 384 pixels at most."
+    "Image and regions of one size: too large ones are reduced, small ones are enlarged, to 384 at most."
     return tuple(enlarge(a, min(side, 384)) for a in downscale(image, regions, side=side))
 
 def rest_name(
@@ -354,29 +354,40 @@ def draw_regions(
     return join([*([image] if beside else []), drawn, legend(entries)])
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #d13ef2eb
+def to_webp_bytes(
+    picture:Image.Image|np.ndarray,
+    lossless:bool=False,                # exact, and smaller than a PNG; else as small as a JPEG
+) -> bytes:                             # a WebP file
+    "A picture that may be transparent as a small file."
+    out = io.BytesIO()
+    as_rgba(picture).save(out, 'WEBP', quality=90, lossless=lossless, exact=lossless)
+    return out.getvalue()
+
 def data_url(
     picture:Image.Image|np.ndarray,
-    format:str='png',                   # or jpeg
+    format:str='png',                   # or jpeg or webp
+    **options,                          # of `to_jpeg_bytes` or `to_webp_bytes`
 ) -> str:
     "A picture as text that HTML and plotly take for an address."
-    content = to_jpeg_bytes(picture) if format == 'jpeg' else to_png_bytes(picture)
-    return f'data:image/{format};base64,' + base64.b64encode(content).decode()
+    encode = dict(png=to_png_bytes, jpeg=to_jpeg_bytes, webp=to_webp_bytes)[format]
+    return f'data:image/{format};base64,' + base64.b64encode(encode(picture, **options)).decode()
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #e0b7ac08
+def _packed(numbers):
+    "Numbers as plotly stores them, in one string: a list would have a line of the notebook for each"
+    return dict(dtype='f4', bdata=base64.b64encode(numbers.astype('<f4').tobytes()).decode())
+
 def _shape(mask, corners, scale, name, text, colour):
     "One region as a plotly trace that is not seen: its outlines at each of `corners`, separated by gaps"
-    x, y = [], []
-    for left, top in corners:
-        for line in outlines(mask):
-            line = np.rint(np.vstack([line, line[:1]])*scale).astype(int) + (left, top)
-            x += [*line[:, 0].tolist(), None]
-            y += [*line[:, 1].tolist(), None]
-    return dict(type='scatter', mode='lines', x=x, y=y, name=name, text=text, hoverinfo='text', hoveron='fills', fill='toself',
-                fillcolor='rgba(0,0,0,0)', line=dict(width=0),
-                hoverlabel=dict(align='left', bgcolor='rgb({},{},{})'.format(*map(int, colour))))
+    lines = [np.vstack([line, line[:1], [[np.nan, np.nan]]]) for line in outlines(mask)]
+    x, y = np.vstack([np.rint(line*scale) + corner for corner in corners for line in lines]).T
+    label = dict(align='left', bgcolor='rgb({},{},{})'.format(*map(int, colour)))
+    return dict(type='scatter', mode='lines', x=_packed(x), y=_packed(y), name=name, text=text,
+                hoverinfo='text', hoveron='fills', fill='toself', fillcolor=CLEAR, line=dict(width=0),
+                hoverlabel=label)
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #9d15228c
-CELL_WIDTH = 840        # of a picture, pixels: in a window of 1300, with its list of files, JupyterLab leaves 868
+CELL_WIDTH = 840        # of a picture, pixels: in a window of 1300 a cell of JupyterLab has 868
 
 def hover_figure(
     image:np.ndarray,                    # (H, W, 3) uint8
@@ -386,7 +397,7 @@ def hover_figure(
     patterns:Sequence[str]|None=None,    # R of FILL_PATTERNS; None: how the classes look is not known
     notes:Sequence[str]=(),              # R more lines for the mouse
 ) -> dict:                               # the JSON of a plotly figure
-    "The picture of `draw_regions`, image and all: the mouse over a region tells its name, its share and its note."
+    "The picture of `draw_regions`: the mouse over a region tells its name, its share and its note."
     entries = region_entries(regions, names, colours, patterns)
     side = min(384, (CELL_WIDTH - legend(entries).width - 4*GAP)//2)
     image, shown = at_size(image, regions, side)
@@ -398,10 +409,10 @@ def hover_figure(
         return _shape(small == k, corners, scale, name, text, colour)
     notes = notes or ['']*len(names)
     data = [trace(k, names[k], colours[k], notes[k]) for k, _ in present(small)]
-    if (regions < 0).any(): data.append(trace(-1, rest_name(names), (226, 226, 226), ''))
+    if (small < 0).any(): data.append(trace(-1, rest_name(names), (226, 226, 226), ''))
     axis = dict(visible=False, fixedrange=True, constrain='domain')
-    box = dict(source=data_url(picture), xref='x', yref='y', x=0, y=0, sizex=picture.width, sizey=picture.height,
-               sizing='stretch', layer='below')
+    box = dict(source=data_url(picture, 'webp', lossless=True), xref='x', yref='y', x=0, y=0,
+               sizex=picture.width, sizey=picture.height, sizing='stretch', layer='below')
     layout = dict(
         images=[box], xaxis=dict(axis, range=[0, picture.width], constraintoward='left'),
         yaxis=dict(axis, range=[picture.height, 0], scaleanchor='x', constraintoward='top'),
@@ -413,7 +424,8 @@ def figure_png(
     figure:dict,    # of `hover_figure`
 ) -> bytes:         # a PNG file
     "The picture of the figure, for those who cannot show the figure."
-    return base64.b64decode(figure['layout']['images'][0]['source'].partition(',')[2])
+    content = base64.b64decode(figure['layout']['images'][0]['source'].partition(',')[2])
+    return to_png_bytes(Image.open(io.BytesIO(content)))
 
 # %% ../../nbs/01_basics/03_pictures.ipynb #5e461fd7
 def heat_map(

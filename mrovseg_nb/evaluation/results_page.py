@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..basics.images import to_jpeg_bytes, to_png_bytes
+from ..basics.images import to_png_bytes
 from ..basics.pages import html_page
-from ..basics.pictures import enlarge, join, legend, overlay, palette, present, titled
+from ..basics.pictures import (
+    enlarge, join, legend, overlay, palette, present, titled, to_webp_bytes)
 from ..basics.files import write_atomic
 from .evaluate import report
 from .metrics import ConfusionMatrix
@@ -69,8 +70,8 @@ def image_files(
     "The pictures as files; the digest in each name changes with the content."
     out = {}
     for i, k in enumerate(kept, 1):
-        kind = 'png' if max(k.image.shape[:2]) <= 256 else 'jpeg'
-        encode = to_png_bytes if kind == 'png' else to_jpeg_bytes
+        kind = 'png' if max(k.image.shape[:2]) <= 256 else 'webp'
+        encode = to_png_bytes if kind == 'png' else to_webp_bytes
         content = encode(draw_worst(k, names, ignore))
         slug = re.sub(r'[^\w-]+', '-', k.name).strip('-')[-60:]
         out[f'worst_{i:02}_{slug}_{hashlib.sha1(content).hexdigest()[:8]}.{kind}'] = content

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np, torch, torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from fastcore.basics import chunked
 from torch import Tensor
 
 from ..basics.images import read_image
-from ..basics.pictures import heat_map
+from ..basics.pictures import cut_text, heat_map, join, titled
 from ..clip.outputs import Output
 from ..data.vocabulary import Vocabulary
 from ..mrovseg.model import MROVSeg
@@ -89,7 +89,7 @@ def attention_maps(
 def draw_attention(
     maps:AttentionMaps,
     side:int=128, # of the longer side of a tile, pixels
-) -> Image.Image:
+) -> Image.Image: # RGBA
     "A row of tiles for each query: its mask, the norm of the tokens, global and local attention."
     H, W = (round(s*side/max(maps.image.shape[:2])) for s in maps.image.shape[:2])
     def resize(a): return np.asarray(Image.fromarray(a).resize((W, H), Image.Resampling.NEAREST))
@@ -100,15 +100,8 @@ def draw_attention(
         row = [(name, masked), ('token norm', norm), ('global', heat_map(maps.whole[k], (H, W)))]
         if maps.slices is not None: row.append(('local', heat_map(maps.slices[k], (H, W))))
         rows.append(row)
-    line, gap, font = 18, 12, ImageFont.load_default(12)           # height of a title; space between tiles
-    out = Image.new('RGB', ((side + gap)*len(rows[0]), (H + line + 4)*len(rows)), 'white')
-    pen = ImageDraw.Draw(out)
-    for y, x in np.ndindex(len(rows), len(rows[0])):
-        title, tile = rows[y][x]
-        left, top = x*(side + gap), y*(H + line + 4)
-        pen.text((left, top + 2), title, fill='black', font=font)
-        out.paste(tile, (left, top + line))
-    return out
+    rows = [join([titled(tile, cut_text(title, W, 12), 12) for title, tile in row], gap=6) for row in rows]
+    return join(rows, down=True, gap=0)
 
 # %% ../../nbs/09_study/04_attention.ipynb #7ebec998
 def matched_queries(

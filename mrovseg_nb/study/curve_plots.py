@@ -77,10 +77,9 @@ def plot_p(
         if i['xref'] == 'paper':
             fig.add_annotation(text=dict(picture='image', truth='true labels')[i['name']], x=i['x'], y=i['y'],
                                xref='paper', yref='paper', xanchor='left', yanchor='top', showarrow=False)
-    spike = dict(showspikes=True, spikemode='across', spikedash='solid', spikecolor=INK, spikethickness=1)
     subtitle = agreement_text(list(rows.values()), 'all')
     return style_figure(fig, table_title(number), subtitle, 560, images=images,
-                        xaxis=dict(title='p', tickvals=list(rows), range=[-0.07, 1.07]) | spike,
+                        xaxis=dict(title='p', tickvals=list(rows), range=[-0.07, 1.07], showspikes=False),
                         yaxis=dict(title='mIoU, %', domain=[0, 0.72 if images else 1], rangemode='tozero'),
                         hovermode='x unified', legend=dict(x=1.02, y=0, yanchor='bottom'),
                         margin=dict(t=80, r=160))
@@ -108,7 +107,7 @@ def plot_resolutions(
                       annotation_text='trained at')
     subtitle = f'scenes of {FULL_RESOLUTION} pixels, resized'
     return style_figure(fig, 'mIoU against resolution', subtitle, 440, hovermode='x unified',
-                        xaxis=dict(title='shorter side, pixels', tickvals=RESOLUTIONS),
+                        xaxis=dict(title='shorter side, pixels', tickvals=RESOLUTIONS, showspikes=False),
                         yaxis=dict(title=f'{METRIC_NAMES[tier]}, %', rangemode='tozero'), margin_t=80)
 
 # %% ../../nbs/09_study/10_curve_plots.ipynb #432cc81f

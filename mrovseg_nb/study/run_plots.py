@@ -9,6 +9,7 @@ __all__ = ['COSTS', 'NEAR', 'LOSS_NAMES', 'POINTS', 'rows_by_group', 'mean_cost'
 # %% ../../nbs/09_study/08_run_plots.ipynb #09f70518
 from collections.abc import Sequence
 from itertools import cycle
+from textwrap import wrap
 
 import numpy as np, plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -53,14 +54,13 @@ def pareto_front(cost:Sequence[float], gain:Sequence[float]) -> list[int]:
             if not any(c1 <= c and g1 > g for c1, g1 in zip(cost, gain))]
 
 def front_names(rows:list[dict], metric:str, cost:str) -> go.Scatter: # without markers
-    "The names of the rows on the front, on the side where there is room."
+    "The names of the rows on the front, to the left and above, where nothing is."
     x, y = [mean_cost(r, cost) for r in rows], [r['mean'][metric] for r in rows]
-    front = [(x[i], y[i], rows[i]['name']) for i in pareto_front(x, y)]
+    front = [(x[i], y[i], '<br>'.join(wrap(rows[i]['name'], 16))) for i in pareto_front(x, y)]
     front = [(c, g, name) for c, g, name in front if not any(0 < other - g < NEAR for _, other, _ in front)]
-    side = ['middle left' if 2*c > min(x) + max(x) else 'middle right' for c, _, _ in front]
     return go.Scatter(x=[c for c, _, _ in front], y=[g for _, g, _ in front], mode='markers+text',
-                      text=[name for _, _, name in front], textposition=side,
-                      marker=dict(size=14, opacity=0), hoverinfo='skip', showlegend=False)
+                      text=[name for _, _, name in front], textposition='top left', cliponaxis=False,
+                      marker=dict(size=8, opacity=0), hoverinfo='skip', showlegend=False)
 
 # %% ../../nbs/09_study/08_run_plots.ipynb #2a9f23d7
 def plot_cost(
@@ -82,7 +82,9 @@ def plot_cost(
                 mode='markers', marker=dict(size=11, color=colour), name=group, legendgroup=group,
                 showlegend=j == 1, row=1, col=j)
         fig.add_trace(front_names([r for _, _, rows in groups for r in rows], metric, cost), 1, j)
-        fig.update_xaxes(title=label, col=j)
+        costs = [mean_cost(r, cost) for _, _, rows in groups for r in rows] or [0]
+        left, right = min(costs) - 0.3*np.ptp(costs), max(costs) + 0.05*np.ptp(costs)    # room for names
+        fig.update_xaxes(title=label, range=[left, right], col=j)
     subtitle = 'with a name: no row at the same cost or less is better'
     title = f'{METRIC_NAMES[metric]} against cost'
     return style_figure(fig, title, subtitle, 500, legend=BELOW, margin=dict(t=80, b=100), yaxis_title='%')

@@ -71,8 +71,7 @@ def attention_pictures(
     "Where the queries of each model attend in one scene."
     image, words, out = split_scene('val', number).image, parse_classes(CLASSES), {}
     for name, m in models.items():
-        drawn = draw_attention(attention_maps(m, image, words, most=3), side=112)
-        out[name] = data_url(np.asarray(drawn), 'jpeg')
+        out[name] = data_url(draw_attention(attention_maps(m, image, words, most=3), side=112), 'webp')
     return out
 
 # %% ../../nbs/09_study/06_saved_figures.ipynb #5353516e

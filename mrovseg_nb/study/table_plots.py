@@ -92,8 +92,8 @@ def table_traces(
     captions = ['\u00a0' + row_caption(r, metrics, short) for r in rows]
     traces.append(go.Scatter(
         x=[0]*len(rows), y=[i - 0.27 for i in range(len(rows))], text=captions, mode='text',
-        textposition='middle right', textfont_size=SHORT_SIZE if short else 13, hoverinfo='skip', showlegend=False,
-        cliponaxis=False))
+        textposition='middle right', textfont_size=SHORT_SIZE if short else 13, hoverinfo='skip',
+        showlegend=False, cliponaxis=False))
     known = [(i, r) for i, r in enumerate(rows) if r['paper']]
     if known:
         x = rescale_paper([np.mean(r['paper']) for _, r in known], [r['mean'][metrics[0]] for _, r in known])
