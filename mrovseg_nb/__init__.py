@@ -6,7 +6,8 @@ __version__ = "0.1.0"
 _MODULES = {    # public name -> module
     'Segmenter': 'app.segmenter',
     'list_models': 'methods.registry', 'create_model': 'methods.registry', 'load_model': 'methods.registry',
-    'from_folder': 'data.own_data', 'from_coco': 'data.own_data', 'load_benchmark': 'benchmarks.benchmarks',
+    'from_folder': 'data.own_data', 'from_coco': 'data.own_data', 'from_dataset': 'data.own_data',
+    'from_shards': 'data.own_data', 'load_benchmark': 'benchmarks.benchmarks',
     'train': 'app.training', 'evaluate': 'evaluation.evaluate',
 }
 __all__ = sorted(_MODULES)

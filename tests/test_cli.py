@@ -1,16 +1,17 @@
 """Every command of `mrovseg` and its wrong forms: a mistake is one sentence, exit code 2, under a second and
-without torch; and the way of a first-time user from twelve images in an empty folder, by the examples of --help.
+without torch; and the first day of a user with twelve images in a folder, by the examples of --help.
 
     python -m unittest tests.test_cli
 """
-import json, os, re, shlex, signal, subprocess, sys, tempfile, time, unittest
+import io, json, os, re, shlex, signal, subprocess, sys, tempfile, time, unittest
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
 from mrovseg_nb.app.arguments import parse_arguments
-from mrovseg_nb.app.cli import VERBS, parser
+from mrovseg_nb.app.cli import VERBS, main, parser
 
-# One wrong command a line, and after `=>` words of its sentence. The files are those that `write_files` makes.
+# One wrong command a line, and after `=>` words of its sentence. `write_files` makes the files.
 WRONG = '''
 demmo => no verb 'demmo', the nearest is 'demo'
 --versoin => no option '--versoin', the nearest is '--version'
@@ -120,7 +121,8 @@ train-clip --out classes.txt => a file is in the way
 train-clip --out new --clip vit => no small CLIP 'vit'
 '''
 
-# Walks a list of commands in one fresh process: exit code, stderr, seconds of the processor, and whether it imported torch, of each
+# Walks a list of commands in one fresh process; of each: exit code, stderr, seconds of the processor, and
+# whether it imported torch.
 WALK = '''
 import contextlib, io, json, sys, time
 from mrovseg_nb.app.cli import main
@@ -130,7 +132,8 @@ for argv in json.load(sys.stdin):
         try: code = main(argv)
         except SystemExit as e: code = e.code
         except BaseException as e: code = repr(e)
-    print(json.dumps([code, err.getvalue(), time.process_time() - start, 'torch' in sys.modules and not before]), flush=True)
+    torch = 'torch' in sys.modules and not before
+    print(json.dumps([code, err.getvalue(), time.process_time() - start, torch]), flush=True)
 '''
 
 # Small settings for the right forms: what is tested is the way, not the model.
@@ -228,12 +231,14 @@ class Commands(unittest.TestCase):
                     self.assertEqual(parse_arguments(top, verbs, example).run, VERBS[name].run)
 
     def test_first_day(self):
-        "Train, evaluate and segment by the examples of --help: files, COCO, shards; killed in the middle; fine-tuned."
+        "Train, evaluate, segment by the examples of --help: files, COCO, shards; killed, extended, tuned."
         here = self.here
         def run(argv, *more):
-            code, out, err = mrovseg(here, *argv, *more)
-            self.assertEqual(code, 0, f'{argv}\n{out}\n{err}')
-            return out
+            out, err = io.StringIO(), io.StringIO()
+            with chdir(here), redirect_stdout(out), redirect_stderr(err):
+                code = main([*argv, *more])
+            self.assertEqual(code, 0, f'{argv}\n{out.getvalue()}\n{err.getvalue()}')
+            return out.getvalue()
         train, evaluate, segment, convert = map(examples, ('train', 'evaluate', 'segment', 'convert'))
 
         command = [sys.executable, '-m', 'mrovseg_nb', *train[0], '--steps', '6', '--every', '1', *SMALL]

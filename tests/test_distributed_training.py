@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from mrovseg_nb import evaluate, load_model, train
+from mrovseg_nb.data.terrarium import terrarium
 from mrovseg_nb.mrovseg.model import preset
 from mrovseg_nb.training.losses import LossWeights
 from mrovseg_nb.training.recipes import Recipe
@@ -20,14 +22,22 @@ RECIPE = Recipe(steps=20, batch=8, warmup=4, lanes=4, precision='no', loss=LossW
 
 def run(folder, accumulate, every=5):
     torch.set_num_threads(1)
-    train_model(CONFIG, replace(RECIPE, accumulate=accumulate), folder, resume=True, every=every, progress=False)
+    train_model(CONFIG, replace(RECIPE, accumulate=accumulate), folder, resume=True, every=every,
+                progress=False)
     return json.loads((folder/'record.json').read_text())
 
 def process(folder, every):
-    "One of two: trains, or goes on"
+    "One of two: trains, or goes on; or, if `every` is 0, trains with validation and writes what it saw"
     from accelerate import PartialState
-    run(folder, 1, every)
+    if every: run(folder, 1, every)
+    else:
+        torch.set_num_threads(1)
+        model = train(CONFIG, replace(RECIPE, steps=4), folder, validation=scenes(), validate_every=2)
+        found = evaluate(model, scenes())['miou_present']
+        (folder/f'{PartialState().process_index}.json').write_text(json.dumps(found))
     PartialState().destroy_process_group()
+
+def scenes(): return terrarium('val', 3, 96)
 
 def weights(folder): return load_file(folder/'model.safetensors')
 
@@ -62,6 +72,16 @@ class TwoProcesses(unittest.TestCase):
             run(two, 2)
             for name, w in weights(two).items():
                 torch.testing.assert_close(w, whole[name], rtol=1e-2, atol=1e-3)
+
+    def test_both_processes_validate(self):
+        "Three scenes on two processes: each counts, and both processes end with the best model"
+        with tempfile.TemporaryDirectory() as tmp:
+            folder = Path(tmp)/'two'
+            validation = self.two(folder, every=0)['validation']
+            self.assertEqual(([v['step'] for v in validation['curve']], validation['images']), ([2, 4], 3))
+            best = evaluate(load_model(folder), scenes())['miou_present']
+            self.assertAlmostEqual(validation['best']['miou'], best, 6)
+            self.assertEqual([json.loads((folder/f'{rank}.json').read_text()) for rank in range(2)], 2*[best])
 
 
 if __name__ == '__main__': process(Path(sys.argv[1]), int(sys.argv[2]))

@@ -15,11 +15,12 @@ from torch.nn import functional as F
 import mrovseg_nb
 from mrovseg_nb.app.cli import main
 from mrovseg_nb.app.segmentation import read_labels
+from mrovseg_nb.basics.files import shipped
 from mrovseg_nb.clip.dense_features import value_features
 from mrovseg_nb.clip.interface import ModelConfig, OpenVocabularyModel
 from mrovseg_nb.clip.text_embeddings import all_vectors, class_logits
 from mrovseg_nb.data.terrarium import scene, terrarium
-from mrovseg_nb.methods.registry import METHODS, Method, register
+from mrovseg_nb.methods.registry import METHODS, Method, register, save_model
 from mrovseg_nb.training.recipes import Recipe
 from mrovseg_nb.training.step import parameter_groups
 
@@ -107,8 +108,7 @@ class Registry(unittest.TestCase):
         settings = ['model=toy-small', 'model.bias=false', 'steps=2', 'batch=2', 'lanes=2', 'workers=0',
                     'warmup=1']
         run, image = self.folder/'run', self.folder/'pond.png'
-        with mock.patch('mrovseg_nb.app.cli.run_evaluate'):                              # on 256 scenes
-            self.assertEqual(mrovseg('train', '--out', run, '--set', *settings)[0], 0)
+        self.assertEqual(mrovseg('train', '--out', run, '--set', *settings)[0], 0)
         self.assertEqual(json.loads((run/'config.json').read_text())['method'], 'toy')
         self.assertIsNone(mrovseg_nb.load_model(run).offset)
         code, out = mrovseg('evaluate', '--model', run, '--first', 4)
@@ -159,6 +159,97 @@ class Registry(unittest.TestCase):
                              Toy.from_pretrained):
                     with self.assertRaisesRegex(ValueError, 'a file may only name'): load(run)
             self.assertEqual((creates.call_count, reads.call_count), (0, 0), changes)
+
+
+class SavedModels(unittest.TestCase):
+    "Every method is saved and loaded, with a CLIP of a name or of a file."
+    def setUp(self):
+        register(TOY)
+        self.addCleanup(METHODS.pop, 'toy')
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.home = Path(folder.name)
+        changed = mock.patch.dict(os.environ, HOME=folder.name, MROVSEG_CACHE=f'{folder.name}/cache')
+        changed.start()
+        self.addCleanup(changed.stop)
+        self.clip_file = self.home/'clip.bin'
+        self.clip_file.write_bytes(shipped('models', 'clip-terrarium', 'model.safetensors').read_bytes())
+        self.image = scene(15, 96).image
+
+    def model(self, method, **changes):
+        with warnings.catch_warnings(action='ignore'):
+            return mrovseg_nb.create_model(method, clip='terrarium', **changes).eval()
+
+    def test_every_method(self):
+        for method in METHODS.values():
+            for pretrained in ('terrarium', '~/clip.bin'):
+                with self.subTest(method=method.name, pretrained=pretrained):
+                    model = self.model(method.name, pretrained=pretrained)
+                    model.classes = list(CLASSES)
+                    folder = self.home/f'{method.name}-{Path(pretrained).stem}'
+                    model.save_pretrained(folder)
+                    expected = {'README.md', 'config.json', *['model.safetensors']*method.trains}
+                    self.assertEqual({p.name for p in folder.iterdir()}, expected)
+                    with warnings.catch_warnings(action='ignore'):
+                        again = mrovseg_nb.Segmenter.from_pretrained(f'~/{folder.name}')
+                    self.assertIs(type(again.model), method.model)
+                    self.assertEqual(again.classes, list(CLASSES))
+                    same = mrovseg_nb.Segmenter(model)(self.image, CLASSES).scores
+                    self.assertTrue(np.array_equal(again(self.image).scores, same))
+
+    def test_where_the_clip_is_found(self):
+        model = self.model('dense_clip', pretrained='~/clip.bin')
+        save_model(model, '~/dense', CLASSES)
+        folder, load = self.home/'dense', mrovseg_nb.load_model
+        self.assertNotIn(str(self.home), (folder/'config.json').read_text())
+        with self.assertWarnsRegex(UserWarning, f'is read from {self.clip_file}, where it was when'):
+            self.assertEqual(load(folder).clip.pretrained, self.clip_file)
+        self.clip_file.rename(self.home/'moved.bin')
+        with self.assertRaisesRegex(ValueError, "'clip.bin', which was not found.* give its path as clip"):
+            load(folder)
+        again = mrovseg_nb.Segmenter.from_pretrained(folder, clip_weights='~/moved.bin').model
+        self.assertEqual(again.clip.origin, f'{self.home/"moved.bin"}, given as clip_weights')
+        (folder/'clip.safetensors').write_bytes((self.home/'moved.bin').read_bytes())
+        self.assertEqual(load(folder).clip.origin, f'{folder/"clip.safetensors"}, beside the model')
+
+    def test_a_note_is_not_taken_from_a_file(self):
+        "A digest in config.json is no path, and a path in it is refused"
+        save_model(self.model('dense_clip', pretrained='~/clip.bin'), '~/dense')
+        folder = self.home/'dense'
+        description = json.loads((folder/'config.json').read_text())
+        (self.home/'cache'/'note.txt').write_text(str(self.clip_file))
+        (folder/'config.json').write_text(json.dumps(description | dict(clip='../note')))
+        with self.assertRaisesRegex(ValueError, 'this machine has no note of it'):
+            mrovseg_nb.load_model(folder)
+        for path in (self.clip_file, '~/clip.bin', '../clip.bin', 'clip.bin', '/dev/stdin'):
+            config = description['config'] | dict(pretrained=str(path))
+            (folder/'config.json').write_text(json.dumps(description | dict(config=config)))
+            with self.assertRaisesRegex(ValueError, 'may only name a tag'): mrovseg_nb.load_model(folder)
+
+    def test_whole_folder(self):
+        "A folder with its CLIP is loaded on a machine that knows nothing"
+        model = self.model('toy', pretrained='~/clip.bin')
+        save_model(model, self.home/'whole', CLASSES, with_clip=True)
+        self.clip_file.unlink()
+        with mock.patch.dict(os.environ, MROVSEG_CACHE=str(self.home/'empty')):
+            again = mrovseg_nb.load_model(self.home/'whole')
+        self.assertTrue(np.array_equal(mrovseg_nb.Segmenter(again)(self.image, CLASSES).scores,
+                                       mrovseg_nb.Segmenter(model)(self.image, CLASSES).scores))
+
+    def test_command_line(self):
+        "A file that is no CLIP ends a command with one sentence"
+        wrong = self.home/'page.pt'
+        wrong.write_text('<!DOCTYPE html>')
+        image = self.home/'pond.png'
+        Image.fromarray(self.image).save(image)
+        save_model(self.model('dense_clip', pretrained='~/clip.bin'), '~/dense', CLASSES)
+        self.assertEqual(mrovseg('segment', image, '--model', '~/dense', '--out', self.home/'a.png')[0], 0)
+        wrong.rename(self.clip_file)
+        with mock.patch('sys.stderr', StringIO()) as said:
+            code, _ = mrovseg('segment', image, '--model', '~/dense', '--out', self.home/'b.png')
+        self.assertEqual(code, 2)
+        self.assertIn(f"mrovseg: '{self.clip_file}' is a web page, not weights", said.getvalue())
+        self.assertFalse((self.home/'b.png').exists())
 
 
 class OneWay(unittest.TestCase):

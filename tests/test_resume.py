@@ -11,19 +11,24 @@ from pathlib import Path
 STEPS = 16
 
 def train_here(folder):
-    "What the killed process does: a small run that saves after every step."
+    "What the killed process does: a small run that saves after every step, and is validated after every third."
     import torch
     from dataclasses import replace
+    from mrovseg_nb.data.terrarium import terrarium
+    from mrovseg_nb.evaluation.evaluate import evaluate
     from mrovseg_nb.mrovseg.model import preset
     from mrovseg_nb.training.losses import LossWeights
     from mrovseg_nb.training.recipes import Recipe
     from mrovseg_nb.training.trainer import train_model
+    from mrovseg_nb.training.validation import Validation
     torch.set_num_threads(1)
+    scenes = terrarium('val', 2, 96).in_memory()
+    def measure(model): return dict(miou=evaluate(model, scenes)['miou_present'])
     config = replace(preset('terrarium'), blocks=2, queries=8, fusion_layers=(0, 2, 3, 4))
     train_model(config,
           Recipe(steps=STEPS, batch=4, accumulate=2, warmup=4, ema=0.9, lanes=2,
                  loss=LossWeights(points=128)), folder,
-          resume=True, every=1, progress=False)
+          resume=True, every=1, progress=False, validation=Validation(measure, every=3))
 
 def start(folder):
     with open(Path(folder).with_suffix('.log'), 'a') as log:
@@ -32,7 +37,10 @@ def start(folder):
 
 def saved(folder): return sorted((Path(folder)/'checkpoints').glob('step-*'))
 
-def weights(folder): return sha256((Path(folder)/'model.safetensors').read_bytes()).hexdigest()
+def weights(folder):
+    "A digest of the best weights, and the validation that found them"
+    digest = sha256((Path(folder)/'model.safetensors').read_bytes()).hexdigest()
+    return digest, json.loads((Path(folder)/'record.json').read_text())['validation']
 
 def finish(folder):
     process = start(folder)

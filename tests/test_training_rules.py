@@ -1,8 +1,10 @@
-"""The trainer's running mean of the weights, and the random points of each part of the data."""
-import unittest
+"""The trainer's running mean of the weights, the random points of each part of the data, and training in a script."""
+import subprocess, sys, tempfile, unittest
 from dataclasses import replace
+from pathlib import Path
 
-import torch
+import numpy as np, torch
+from PIL import Image
 
 from mrovseg_nb.data.terrarium import terrarium
 from mrovseg_nb.mrovseg.model import MROVSeg, preset
@@ -64,6 +66,48 @@ class Rules(unittest.TestCase):
         one = totals(batch=1, accumulate=1)
         two = totals(batch=2, accumulate=2, steps=2)
         for s in range(2): self.assertAlmostEqual(two[s], (one[2*s] + one[2*s + 1])/2, 5)
+
+
+SCRIPT = """
+from mrovseg_nb import from_folder, train
+mine = from_folder('images', 'masks', ['ground', 'square'])
+model = train('own-data', data=mine, out='run', validation=False, settings=[
+    'steps=2', 'batch=2', 'warmup=1', 'workers=2', 'loss.points=32', 'model.blocks=1', 'model.queries=6',
+    'model.fusion_layers=0,2,3,4'])
+print('trained on', model.classes)
+"""
+OWN_DECODE = SCRIPT.replace("'square'])", """'square'])
+from dataclasses import replace
+stored = mine.decode
+def decode(row): return stored(row)
+mine = replace(mine, decode=decode)""")
+
+class Scripts(unittest.TestCase):
+    "A script that trains on two images of different sizes, with two workers"
+    def script(self, code):
+        with tempfile.TemporaryDirectory() as tmp:
+            for i, size in enumerate([(70, 50), (40, 120)]):
+                labels = np.zeros(size, np.uint8)
+                labels[10:30, 10:30] = 1
+                for kind, a in dict(images=np.stack([90*labels]*3, -1), masks=labels).items():
+                    (Path(tmp)/kind).mkdir(exist_ok=True)
+                    Image.fromarray(a).save(Path(tmp)/kind/f'{i}.png')
+            (Path(tmp)/'script.py').write_text(code)
+            return subprocess.run([sys.executable, 'script.py'], cwd=tmp, capture_output=True, text=True,
+                                  timeout=300)
+
+    def test_without_a_main_guard(self):
+        done = self.script(SCRIPT)
+        self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+        self.assertEqual(done.stdout.count("trained on ['ground', 'square']"), 1, done.stdout)
+
+    def test_with_a_function_of_the_script(self):
+        "Rows that are decoded by the script itself: workers import it, so it needs the guard"
+        top, guarded = OWN_DECODE.split('model = ')
+        guarded = 'if __name__ == "__main__":\n    model = ' + guarded.replace('\n', '\n    ')
+        done = self.script(top + guarded)
+        self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+        self.assertEqual(done.stdout.count("trained on ['ground', 'square']"), 1, done.stdout)
 
 
 if __name__ == '__main__': unittest.main()

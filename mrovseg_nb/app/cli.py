@@ -225,6 +225,7 @@ def main(
         warnings.showwarning = lambda message, *where, **more: print_message('note', message)
         try:
             a = parse_arguments(top, verbs, argv)
+            a.argv = argv
             return a.run(a) or 0
         except KeyboardInterrupt:
             print_message('mrovseg', 'stopped')

@@ -84,11 +84,11 @@ def check_images(
 def run_segment(a:argparse.Namespace) -> int: # 1: some images could not be read
     from mrovseg_nb.app.chosen_data import class_words
     from mrovseg_nb.data.vocabulary import parse_classes
-    from mrovseg_nb.methods.model_folders import model_folder
+    from mrovseg_nb.methods.model_folders import fetch_model
     check_images(a.image, a.out, a)
     classes = None if a.classes is None else class_words(a.classes)
     background = a.background if a.background_words is None else parse_classes(a.background_words)
-    model_folder(a.model)
+    fetch_model(a.model)
     from mrovseg_nb.app.segment_files import segment_files
     from mrovseg_nb.app.segmenter import Segmenter
     seg = Segmenter.from_pretrained(a.model, device=a.device)
@@ -102,19 +102,19 @@ def run_segment(a:argparse.Namespace) -> int: # 1: some images could not be read
 def data_to_measure(a:argparse.Namespace) -> tuple: # LabelledData, and what they are in words
     "What the arguments of `evaluate` name."
     from mrovseg_nb.app.chosen_data import own_data, part_to_measure
-    from mrovseg_nb.methods.model_folders import model_folder
+    from mrovseg_nb.methods.model_folders import fetch_model
     names = ('benchmark', 'vocabulary', 'root', 'source', 'allow_partial')
     of_benchmark = {k: v for k in names if (v := getattr(a, k))}
     if (own := own_data(a)) is not None:
         if of_benchmark:
             option = f'--{next(iter(of_benchmark)).replace("_", "-")}'
             raise ValueError(f'A benchmark is not measured together with your own images: leave out {option}')
-        data, which = part_to_measure(own, a.split, model_folder(a.model))
+        data, which = part_to_measure(own, a.split, fetch_model(a.model))
         return data if a.first is None else data.first(a.first), which
     from mrovseg_nb.benchmarks.benchmarks import load_benchmark
     name = of_benchmark.pop('benchmark', 'terrarium')
     data = load_benchmark(name, a.split or 'val', first=a.first, **of_benchmark)
-    model_folder(a.model)
+    fetch_model(a.model)
     return data, f'{name}, {a.split or "val"}'
 
 def run_evaluate(a:argparse.Namespace):
@@ -192,7 +192,7 @@ def print_forgetting(
 def run_train(a:argparse.Namespace):
     from mrovseg_nb.app.chosen_data import data_parts, own_data
     from mrovseg_nb.basics.files import try_output_folder
-    from mrovseg_nb.methods.model_folders import model_folder
+    from mrovseg_nb.methods.model_folders import fetch_model
     from mrovseg_nb.training.recipes import OWN_DATA, override, recipe, recipe_table, split_settings
     own = own_data(a)
     name = a.recipe or ('own-data' if own else 'terrarium')
@@ -205,13 +205,19 @@ def run_train(a:argparse.Namespace):
     out = try_output_folder(a.out or f'runs/{name}')
     check_run_folder(out, a.resume)
     data, held_out = data_parts(own) if own else (None, None)
-    if a.start: model_folder(a.start)
+    if a.start: fetch_model(a.start)
     if is_main_process(): print(recipe_table(name, of_recipe), flush=True)
     use_device(a.device)
     from mrovseg_nb.app.training import run_summary, train
+    from mrovseg_nb.training.trainer import TrainingStopped
     measured = held_out if held_out is not None and a.evaluate is not False else False
-    model = train(name, out=out, data=data, resume=a.resume, every=a.every, log=a.log, settings=settings,
-                  start=a.start, validation=measured if own else None)
+    try:
+        model = train(name, out=out, data=data, resume=a.resume, every=a.every, log=a.log, settings=settings,
+                      start=a.start, validation=measured if own else None)
+    except TrainingStopped:
+        go_on = [word for word in a.argv if word != '--resume'] + ['--resume']
+        if is_main_process(): print('to go on:', command_line(*go_on))
+        raise
     if is_main_process(): print(run_summary(out))
     if a.start and a.evaluate is not False: print_forgetting(a.start, model)
     if a.evaluate: run_evaluate(evaluation_arguments(a, str(out)))

@@ -59,7 +59,7 @@ def output_files(
         raise ValueError(f'{out} can hold one image, and there are {len(images)}: give a folder')
     if not as_file and out.suffix.lower() in NOT_FOLDERS and not out.is_dir():
         raise ValueError(f'Labels are saved as PNG: {out} should be a folder or, for one image, end in .png; '
-                         'picture adds a picture beside them')
+                         'the option picture adds a coloured picture')
     labels = [out] if as_file else [out/f'{image_stem(image)}_labels.png' for image in images]
     pictures = [path.with_name(path.stem.removesuffix('_labels') + '_picture.png') for path in labels]
     users = {}
@@ -86,5 +86,5 @@ def check_outputs(
         if path.is_dir(): raise ValueError(f'{path} cannot be written: a folder has this name')
         if path.exists() and not overwrite and not is_result(path):
             raise ValueError(f'{path} is there and no result of this package: choose another folder, or '
-                             'overwrite=True')
+                             'ask to overwrite it')
     for place in {path.parent for path in files}: try_output_folder(place)

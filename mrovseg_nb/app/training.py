@@ -54,7 +54,7 @@ def train(
     out:str|Path|None=None,        # folder of the run; None: nothing is written
     data:LabelledData|None=None,   # None: what the recipe names
     resume:bool=False,             # go on from the newest checkpoint in `out`, if there is one
-    every:int=500,                 # steps between checkpoints
+    every:int=500,                 # steps between checkpoints; one follows each validation, too
     keep:int=2,                    # number of checkpoints that stay
     log:str|None=None,             # a tracker of Accelerate, like tensorboard or wandb
     progress:bool=True,            # show a bar, or in a notebook the learning curve; and remarks
@@ -80,7 +80,9 @@ def train(
             remarks += changes_text(named, recipe, images)
     if progress and is_main_process():
         for remark in remarks: tqdm.write(f'note: {remark}')
-    judge = validate_on(validation, validate_every, recipe.batch, progress) if validation else None
+    judge = None
+    if isinstance(validation, LabelledData):
+        judge = validate_on(validation, validate_every, recipe.batch, progress)
     model = train_model(config, recipe, out, data, resume, every, keep, log, progress, start, judge)
     if out and data is not None and is_main_process(): write_image_list(Path(out).expanduser(), data)
     return model

@@ -122,7 +122,8 @@ def architectures_of(
     "Names of the open_clip models whose weights have these names and shapes."
     outline = *shapes.get('text_projection', ()), any(k.startswith('visual.trunk.') for k in shapes)
     def outline_of(c): return c['text_cfg'].get('width'), c['embed_dim'], 'timm_model_name' in c['vision_cfg']
-    likely = [name for name in open_clip.list_models() if outline_of(open_clip.get_model_config(name)) == outline]
+    likely = [name for name in open_clip.list_models()
+              if outline_of(open_clip.get_model_config(name)) == outline]
     return [name for name in likely if clip_shapes(name) == shapes]
 
 # %% ../../nbs/03_clip/01b_weights.ipynb #020a6a91
@@ -142,10 +143,11 @@ def fitting_weights(
     wrong = f"The weights in '{path}' are not those of {name!r}: "
     other = [k for k in needed if k in shapes and shapes[k] != needed[k]]
     sizes = f'{other[0]} is {shapes[other[0]]} in the file and {needed[other[0]]} in {name}' if other else ''
-    if fits := architectures_of(shapes): raise ValueError(f'{wrong}they are those of {" or ".join(fits)} ({sizes})')
+    if fits := architectures_of(shapes):
+        raise ValueError(f'{wrong}they are those of {" or ".join(fits)} ({sizes})')
     if foreign := [k for k in shapes if k.startswith(('vision_model.', 'text_model.'))]:
-        raise ValueError(f'{wrong}the names are those of the library transformers, like {foreign[0]}; give the file '
-                         'of open_clip for the same weights, often open_clip_model.safetensors in the same repository')
+        raise ValueError(f'{wrong}the names are those of the library transformers, like {foreign[0]}; give a '
+                         'tag, or the file that open_clip publishes, often open_clip_model.safetensors')
     missing, unknown = sorted(needed.keys() - shapes.keys()), sorted(shapes.keys() - needed.keys())
     if len(missing) == len(needed):
         raise ValueError(f'{wrong}none of its {len(shapes)} names is one of them, the first is {unknown[0]}')

@@ -18,7 +18,7 @@ def json_items(
     "The items of some lists of a JSON file, one at a time."
     read, skip = json.JSONDecoder().raw_decode, re.compile(r'[\s,:]*').match
     try:
-        text = Path(path).read_text(encoding='utf-8-sig')
+        text = Path(path).read_text(encoding='utf-8')
         if text.lstrip().startswith('['): return             # a list has no keys
         i = skip(text, text.index('{') + 1).end()
         while text[i] != '}':

@@ -37,7 +37,8 @@ GREY_STEPS = {'L;2': 85, 'L;4': 17}    # Pillow stretches grey of 2 and 4 bits t
 def pillow_pixels(im:Image.Image) -> np.ndarray: # (H, W) or (H, W, 3) integers
     "The numbers of an image that `open_image` has opened."
     if im.mode == 'RGBA' and im.getextrema()[3] == (255, 255): im = im.convert('RGB')
-    if im.mode not in INTEGER_MODES: raise ValueError(f'Labels are not stored as {im.mode}')
+    if im.mode not in INTEGER_MODES:
+        raise ValueError(f'Labels are whole numbers, grey or with a palette, not of the mode {im.mode}')
     pixels = np.array(im, np.uint8) if im.mode == '1' else np.array(im)
     return pixels//GREY_STEPS.get(im.info.get('packed'), 1)
 

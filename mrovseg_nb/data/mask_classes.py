@@ -70,10 +70,11 @@ def number_labels(
     if pixels.ndim == 3 and (pixels == pixels[..., :1]).all(): pixels = pixels[..., 0]
     if pixels.ndim == 3:
         raise ValueError(f'{mask_name(cell)} holds colours, but should hold the numbers of classes: save '
-                         "them as grey or palette PNG, or give each class by its colour, like {'#ff0000': 'road'}")
+                         'them as a grey or palette PNG, or give each class by its colour, '
+                         "like {'#ff0000': 'road'}")
     try: return remap_labels(pixels, table)
     except UnknownNumber as e:
-        raise ValueError(f'{mask_name(cell)} holds the number {e.number}, but the classes have {e.known}: '
+        raise ValueError(f'{mask_name(cell)} holds the number {e.number}, but known are {e.known}: '
                          'name a class for it, or list it in `ignored` '
                          f"(in a file of classes, the line '{e.number}:')") from None
 

@@ -8,14 +8,14 @@ __all__ = ['MASK_SUFFIXES', 'COCO_KEYS', 'check_folder', 'list_masks', 'by_stem'
            'from_dataset', 'shards_vocabulary', 'from_shards']
 
 # %% ../../nbs/02_data/07_own_data.ipynb #d33714c6
-import json, re, warnings
+import json, warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from datasets import Dataset, IterableDataset
 import numpy as np
+from datasets import Dataset, IterableDataset
 
 from ..basics.images import list_images, why_unreadable
 from .json_items import json_items

@@ -101,8 +101,8 @@ def __call__(
     if (H, W) != (h, w):
         raise ValueError(f'The image has {H}x{W} pixels and its labels {h}x{w}: they must be of one size')
     if not (self.scales or self.flip or self.colour) and (H, W) != (c, c):
-        raise ValueError(f'Nothing is to be varied, so an image must have {c}x{c} pixels already, '
-                         f'not {H}x{W}')
+        raise ValueError(f'An image has {H}x{W} pixels, and nothing scales it to {c}x{c}: set augment.scales=1, '
+                         'or take the recipe own-data')
     factor = min(rng.choice(self.scales)*c/min(H, W), self.longest/max(H, W)) if self.scales else 1
     size = [max(1, round(n*factor)) for n in (H, W)]
     corner = [rng.integers(max(0, n - c) + 1) for n in size]

@@ -49,7 +49,8 @@ def tier_changes(
     tiers:Sequence[str]=(), # of the labels
 ) -> dict[str, dict]:       # tier, and 'all' -> before, after, change: means over its classes
     "What the mIoU of each tier was, is, and by how much it changed."
-    groups = {tier: [row for row in rows if row['tier'] == tier] for tier in dict.fromkeys(tiers)} | {'all': rows}
+    groups = {tier: [row for row in rows if row['tier'] == tier] for tier in dict.fromkeys(tiers)}
+    groups['all'] = rows
     return {tier: {key: float(np.mean([row[key] for row in some])) for key in ('before', 'after', 'change')}
             for tier, some in groups.items() if some}
 
@@ -75,11 +76,12 @@ def forgetting(
 # %% ../../nbs/08_evaluation/11_forgetting.ipynb #9766b7fe
 def forgetting_report(
     found:dict, # of `forgetting`
-    most:int=4, # classes that are named at each end
+    most:int=3, # classes that are named at each end
 ) -> str:
     "What was lost, in lines for a terminal."
     where = f'{found["images"]} images' + (f' of {found["data"]}' if found['data'] else '')
-    lines = [f'What the old classes lost: mIoU in percent on {where}, {found["names"]} names to choose among',
+    names = f'{found["names"]} names to choose among'
+    lines = [f'What the old classes lost: mIoU in percent on {where}, {names}',
              f'{"":12}{"before":>8}{"after":>8}{"change":>8}']
     lines += [f'{tier:12}{row["before"]:8.1f}{row["after"]:8.1f}{row["change"]:+8.1f}'
               for tier, row in found['tiers'].items()]
@@ -94,8 +96,8 @@ def forgetting_report(
 def class_sentence(row:dict) -> str: # `row` of `class_changes`
     "How a class changed, in words."
     tier = f' ({row["tier"]})' if row['tier'] else ''
-    verb = 'lost' if row['change'] < 0 else 'gained'
-    return f'{row["name"]}{tier} {verb} {abs(row["change"]):.1f} points: {row["before"]:.1f} to {row["after"]:.1f} %'
+    points = f'{"lost" if row["change"] < 0 else "gained"} {abs(row["change"]):.1f} points'
+    return f'{row["name"]}{tier} {points}: {row["before"]:.1f} to {row["after"]:.1f} %'
 
 def plot_forgetting(
     found:dict, # of `forgetting`
@@ -103,9 +105,11 @@ def plot_forgetting(
     "mIoU of each tier before and after; the change of every class, most lost first."
     tiers, rows = found['tiers'], found['classes']
     fig = make_subplots(1, 2, column_widths=[0.4, 0.6], horizontal_spacing=0.1,
-                        subplot_titles=['mIoU of each tier, %', f'change of each of {len(rows)} classes, points'])
+                        subplot_titles=['mIoU of each tier, %',
+                                        f'change of each of {len(rows)} classes, points'])
     for when, colour in dict(before=SKY, after=BLUE).items():
-        fig.add_bar(x=list(tiers), y=[round(t[when], 1) for t in tiers.values()], name=when, marker_color=colour,
+        fig.add_bar(x=list(tiers), y=[round(t[when], 1) for t in tiers.values()], name=when,
+                    marker_color=colour,
                     hovertext=[f'{tier}: {t[when]:.1f} % {when}' for tier, t in tiers.items()], row=1, col=1)
     for name, colour, some in (('lost', ORANGE, lambda c: c < 0), ('gained', GREEN, lambda c: c > 0)):
         which = [i for i, row in enumerate(rows) if some(row['change'])]

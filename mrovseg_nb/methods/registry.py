@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['TOWERS', 'METHODS', 'Method', 'register', 'get_method', 'method_of', 'list_models', 'model_config', 'clip_tower',
-           'check_tower', 'nearest_preset', 'build_model', 'create_model', 'trained_model_folder', 'save_model',
-           'load_model']
+           'check_tower', 'nearest_preset', 'build_model', 'check_names', 'create_model', 'trained_model_folder',
+           'save_model', 'load_model']
 
 # %% ../../nbs/05_methods/07_registry.ipynb #c9718570
-import re, warnings
+import inspect, re, warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 from fastcore.basics import patch
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 
 from ..basics.files import entry_by_name, nearest_name, shipped
 from ..clip.clip import SMALL_CLIPS, clip_config
@@ -98,7 +99,7 @@ def list_models(
     licence:str|None=None,      # only methods whose weights have this licence
     trained:bool|None=None,     # True: only models whose weights come with the package; False: only presets
 ) -> list[str]:                 # sorted
-    "Names for `create_model`, and, if they are trained, for `load_model`."
+    "Names for `create_model`; and for `load_model`, if a model is trained or its method trains nothing."
     presets = [f'{m.name}-{p}' for m in METHODS.values() for p in m.presets]
     names = {True: shipped_models(), False: presets, None: {*shipped_models(), *presets}}[trained]
     return sorted(n for n in names if fnmatchcase(n, pattern)
@@ -160,6 +161,13 @@ def build_model(
     check_tower(method, config.clip)
     return method.model(config)
 
+def check_names(given:Iterable[str], names:Iterable[str], what:str) -> None:
+    "Refuse a name that is not one of these."
+    for name in given:
+        if name == 'device': raise ValueError(f'{what} {name!r}: move the model with .to(device)')
+        if name not in names:
+            raise ValueError(f'{what} {name!r}, the nearest is {nearest_name(name, names)!r}')
+
 def create_model(
     name:str,            # of `list_models`, or of a method
     clip:str|None=None,  # another CLIP than that of the name: of open_clip, or 'terrarium'
@@ -172,13 +180,9 @@ def create_model(
     elif clip is not None: config = nearest_preset(METHODS[name], clip)
     else:
         raise ValueError(f"{name!r} is a method: give a clip=, or a name of list_models('{name}-*')")
-    names = [f.name for f in fields(config)]
-    for field in changes:
-        if field not in names:
-            raise ValueError(f'{method_of(config).title} has no field {field!r}, the nearest is '
-                             f'{nearest_name(field, names)!r}')
-    config = replace(config, **changes)
     method = method_of(config)
+    check_names(changes, [f.name for f in fields(config)], f'{method.title} has no field')
+    config = replace(config, **{k: str(v) if isinstance(v, Path) else v for k, v in changes.items()})
     if method.trains:
         warnings.warn(f'{method.title} on {config.clip} is untrained: its masks mean nothing before it is '
                       'trained or weights are loaded', stacklevel=2)
@@ -190,6 +194,7 @@ def trained_model_folder(
     **options,        # for the Hub: revision, token, cache_dir, local_files_only, ...
 ) -> Path:
     "As `model_folder`; for a preset the error says that it has no weights."
+    check_names(options, inspect.signature(snapshot_download).parameters, 'The Hub has no option')
     without = {*list_models(trained=False)} - {*shipped_models()}
     if str(name) in without and not Path(name).is_dir():
         raise no_model(name, 'this preset comes without weights, which is what create_model builds')
@@ -200,16 +205,21 @@ def save_model(
     model:OpenVocabularyModel,
     folder:str|Path,             # made if it is not there
     classes:list[str]|None=None, # names that it segments by default; None: those of the model
+    with_clip:bool=False,        # also the weights of its CLIP: 600 MB for a ViT-B/16
 ) -> None:
-    "Write a model: its configuration and its trained weights."
-    write_model(model, folder, method_of(model).name, classes)
+    "Write a model: its configuration, and its trained weights if it has any."
+    write_model(model, folder, method_of(model).name, classes, with_clip)
 
 def load_model(
-    name:str|Path,                   # a shipped name, a folder, or a hub id
-    clip_weights:str|Path|None=None, # a file with the weights of its CLIP, if they are no tag of open_clip
+    name:str|Path,                   # a shipped name, a preset that needs no training, a folder, a hub id
+    clip_weights:str|Path|None=None, # a file with the weights of its CLIP; None: those that it was saved with
     **options,                       # for the Hub: revision, token, cache_dir, local_files_only, ...
-) -> OpenVocabularyModel:            # in evaluation mode
-    "Read a trained model."
+) -> OpenVocabularyModel:            # for evaluation; `clip.origin` says where CLIP's weights are from
+    "Read a model that can segment: trained, or of a method that trains nothing."
+    presets = list_models(trained=False)
+    if str(name) in presets and not method_of(config := model_config(str(name))).trains:
+        if clip_weights is not None: config = replace(config, pretrained=str(clip_weights))
+        return build_model(config).eval()
     folder = trained_model_folder(name, **options)
     description = read_config(folder, clip_weights)
     if description.get('method') not in METHODS:
@@ -221,6 +231,14 @@ def load_model(
 # %% ../../nbs/05_methods/07_registry.ipynb #8d836a64
 @patch
 def _save_pretrained(self:OpenVocabularyModel, save_directory:Path) -> None: save_model(self, save_directory)
+
+@patch
+def save_pretrained(self:OpenVocabularyModel,
+    save_directory:str|Path,
+    **options,        # of huggingface_hub: repo_id, push_to_hub, model_card_kwargs, ...
+) -> str|None:        # the address of the commit, if it is pushed
+    "Write a model and its card."
+    return ModelHubMixin.save_pretrained(self, Path(save_directory).expanduser(), **options)
 
 @patch(cls_method=True)
 def from_pretrained(cls:OpenVocabularyModel,

@@ -88,7 +88,7 @@ RECIPES = {
     'coco-panoptic-vit-b': replace(COCO, data='coco-panoptic'),
     'own-data': Recipe(
         data=OWN_DATA, augment=Augment(96, scales=(0.75, 1., 1.25, 1.5), longest=384, colour=False), steps=300,
-        batch=8, lanes=1, warmup=20),
+        batch=4, lanes=1, warmup=20),
 }
 
 # %% ../../nbs/07_training/01_recipes.ipynb #688e2cdc

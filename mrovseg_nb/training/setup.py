@@ -57,7 +57,8 @@ def resolve_start(
     start:str|Path|OpenVocabularyModel, # a shipped name, a folder or a hub id; or a model
 ) -> StartModel:
     "The model that a run begins with, by its name."
-    if isinstance(start, OpenVocabularyModel): return StartModel(f'a {method_of(start).title} in memory', start)
+    if isinstance(start, OpenVocabularyModel):
+        return StartModel(f'a {method_of(start).title} in memory', start)
     return StartModel(str(start), load_model(start))
 
 def build_from(
@@ -67,8 +68,8 @@ def build_from(
     "A new model with the weights of the one that the run begins with."
     if config != start.model.config:
         different = differences(asdict(start.model.config), asdict(config))
-        raise ValueError(f'The run cannot begin with {start.name}, because the settings ask for another model: '
-                         f'its {"; ".join(different)}')
+        raise ValueError(f'The run cannot begin with {start.name}, because the settings ask for another '
+                         f'model: its {"; ".join(different)}')
     model = method_of(config).model(config, deepcopy(start.model.clip))
     copy_weights(model, clone_weights(start.model))
     return model
@@ -95,7 +96,8 @@ def changes_text(
     "What `fit_recipe` changed."
     changed = [f'{f.name} {getattr(before, f.name)} to {getattr(after, f.name)}' for f in fields(Recipe)
                if getattr(before, f.name) != getattr(after, f.name)]
-    return [f'With {images} images to train on, the recipe is changed: {", ".join(changed)}'] if changed else []
+    if not changed: return []
+    return [f'With {images} images to train on, the recipe is changed: {", ".join(changed)}']
 
 # %% ../../nbs/07_training/05d_setup.ipynb #fb476acf
 OWN_WINDOW = 64    # rows of own data that are mixed, as in data.stream
@@ -111,8 +113,10 @@ def hold_out(
     "Own data as they are trained with: mixed, and a part of them held out."
     if validation is None and count_images(data) != 1:
         try: data, validation = data.split('train'), data.split('val')
-        except ValueError as e: raise ValueError(f'{e}; or give validation=, or validation=False for none') from e
-    return replace(data, window=max(data.window, OWN_WINDOW)), validation or None
+        except ValueError as e:
+            raise ValueError(f'{e}; or give validation=, or validation=False for none') from e
+    held_out = validation if isinstance(validation, LabelledData) else None
+    return replace(data, window=max(data.window, OWN_WINDOW)), held_out
 
 # %% ../../nbs/07_training/05d_setup.ipynb #9fcdb090
 def run_remarks(
@@ -122,9 +126,9 @@ def run_remarks(
     "What may be a mistake in a run, a sentence each."
     remarks = []
     if r.warmup > r.steps:
-        remarks.append(f'The learning rate rises for {r.warmup} steps, but the run has {r.steps}: it never reaches '
-                       f'lr={r.lr:g}; set warmup={r.steps//10} for a tenth of the steps')
+        remarks.append(f'The learning rate rises for {r.warmup} steps, but the run has {r.steps}: it never '
+                       f'reaches lr={r.lr:g}; set warmup={r.steps//10} for a tenth of the steps')
     if r.data == OWN_DATA and config.clip in SMALL_CLIPS:
-        remarks.append(f'The CLIP {config.clip} knows nothing but the drawings of Terrarium: for photographs, set '
-                       'model=vit-b-16, whose weights are downloaded')
+        remarks.append(f'The CLIP {config.clip} knows nothing but the drawings of Terrarium: for '
+                       'photographs, set model=vit-b-16, whose weights are downloaded')
     return remarks

@@ -218,16 +218,18 @@ class TrainingStopped(SystemExit):
 
 # %% ../../nbs/07_training/06_trainer.ipynb #78f52188
 @patch
-def validate(self:Trainer) -> None:
+def validate(self:Trainer) -> bool: # whether it was due
     "Measure the model, if that is due after the steps done."
-    v, steps = self.validation, self.recipe.steps
-    begun = self.done == 0 and self.start and not v.curve               # the model that the run begins with
-    if begun or self.done and (self.done % v.every == 0 or self.done == steps):
-        with model_as_saved(self.model, self.mean) as model: v.update(self.done, model)
+    v, done = self.validation, self.done
+    if v is None: return False
+    due = self.start if done == 0 else done % v.every == 0 or done == self.recipe.steps
+    if due:
+        with model_as_saved(self.model, self.mean) as model: v.update(done, model)
+    return bool(due)
 
 @patch
 def steps(self:Trainer,
-    every:int=500,       # steps between checkpoints
+    every:int=500,       # steps between checkpoints; one follows each validation, too
     keep:int=2,          # number of checkpoints that stay
     progress:bool=True,  # show a bar, or in a notebook the learning curve
 ) -> Iterator[dict]:     # after each step: as `advance`
@@ -235,16 +237,16 @@ def steps(self:Trainer,
     if every < 1: raise ValueError(f'Checkpoints are written every `every` steps, at least 1, not {every}')
     a, source, began, before = self.accelerator, self.parts(), time.time(), self.seconds
     with training_progress(self, progress and a.is_main_process) as shown, stop_on_signals(self):
-        if self.validation and not self.done: self.validate()
+        if not self.done: self.validate()
         while self.done < self.recipe.steps:
             now = self.advance(source)
-            if self.validation: self.validate()
+            measured = self.validate()
             self.seconds = before + time.time() - began
             shown.update(now)
             a.log({k: v for k, v in now.items() if k != 'step'}, step=now['step'])
             yield now
             stop = a.reduce(torch.tensor(float(self.stop_requested), device=a.device), 'sum').item() > 0
-            due = stop or self.done % every == 0 or self.done == self.recipe.steps
+            due = stop or measured or self.done % every == 0 or self.done == self.recipe.steps
             if self.folder and due: self.save(keep)
             if stop and self.done < self.recipe.steps:
                 resume = f': resume from {self.folder.parent}' if self.folder else ''
@@ -275,6 +277,7 @@ def train_model(
     if out and list_checkpoints(out/'checkpoints') and not resume:
         raise ValueError(f'{out} holds a run already: resume it, or train in another folder')
     if data is None: data = training_data(recipe.data, crop)  # refused, if need be, before weights are loaded
+    if out: (out/'checkpoints').mkdir(parents=True, exist_ok=True)    # where nothing can be written, say so now
     set_seed(recipe.seed)
     model = build_from(config, start) if start else build_model(config)
     trainer = Trainer(model, data, recipe, out, log, start, validation)
