@@ -33,9 +33,9 @@ def plot_training(
                         hovertext=[f'step {s}: mIoU {v} %' for s, v in measured])
     return style_figure(fig, 'Training', subtitle, 340, legend=BELOW,
                         xaxis=dict(title='step', range=[0, steps or max(x, default=1)]),
-                        yaxis=dict(title='loss', type='log'),
-                        yaxis2=dict(title='mIoU, %', overlaying='y', side='right', rangemode='tozero',
-                                    showgrid=False))
+                        yaxis=dict(title='loss', type='log', dtick='D2'),
+                        yaxis2=dict(title='mIoU, %', overlaying='y', side='right', range=[0, 100], dtick=25,
+                                    tickmode='linear', showgrid=False))
 
 # %% ../../nbs/07_training/05c_progress.ipynb #ef37c6dd
 def in_notebook() -> bool:
