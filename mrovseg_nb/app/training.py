@@ -6,7 +6,7 @@
 __all__ = ['ValidationBar', 'validate_on', 'train', 'run_summary']
 
 # %% ../../nbs/10_app/02b_training.ipynb #bd6decc1
-import json, os
+import json, math, os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..data.image_lists import write_image_list
 from ..data.rows import LabelledData
 from ..evaluation.evaluate import evaluate, ImageObserver
-from ..evaluation.reports import to_json
 from ..training.progress import in_notebook
 from ..training.recipes import OWN_DATA, Recipe
 from ..training.setup import (
@@ -44,7 +43,8 @@ def validate_on(
     shown = progress and is_main_process() and not in_notebook()
     def measure(model):
         found = evaluate(model, data, batch_size=batch_size, observers=[ValidationBar(images, shown)])
-        return to_json(dict(miou=found['miou_present'], pacc=found['pacc']))
+        numbers = dict(miou=found['miou_present'], pacc=found['pacc'])
+        return {name: None if math.isnan(value) else value for name, value in numbers.items()}
     return Validation(measure, every, data.fingerprint(), images)
 
 # %% ../../nbs/10_app/02b_training.ipynb #53a358e5
