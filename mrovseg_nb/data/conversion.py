@@ -11,12 +11,14 @@ __all__ = ['VALUE_COLUMNS', 'PARQUET_OPTIONS', 'SHARDS', 'encode_row', 'SpooledR
 import json, pickle, tempfile, warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from hashlib import sha256
 from itertools import chain, islice, takewhile
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets import Dataset
 from tqdm.auto import tqdm
 
 from ..basics.files import file_digest, write_atomic
@@ -153,6 +155,8 @@ def conversion_plan(
     plan |= settings
     if data.vocabulary.answers is None and any(len(words) > 1 for words in data.vocabulary.synonyms):
         plan['synonyms'] = data.vocabulary.synonyms
+    if isinstance(data.rows, Dataset) and 'image_id' in data.rows.column_names:
+        plan['images'] = sha256('\n'.join(map(str, data.rows['image_id'])).encode()).hexdigest()
     return json.loads(json.dumps(plan))
 
 def convert(
@@ -169,7 +173,10 @@ def convert(
     "Write labelled images as shuffled Parquet files."
     name, split = name or data.name, split or data.split_name or 'train'
     title = f'{name} {split}'.strip()
-    (folder := Path(out).expanduser()/split).mkdir(parents=True, exist_ok=True)
+    folder = Path(out).expanduser()/split
+    if file := next((p for p in (folder, *folder.parents) if p.is_file()), None):
+        raise ValueError(f'{file} is a file, but shards are written into a folder')
+    folder.mkdir(parents=True, exist_ok=True)
     items = indexable_rows(data, folder, f'copy {title}' if progress else '')
     if not len(items): raise ValueError(f'There is nothing to convert: {title} has no rows')
     group = group or min(32, max(1, len(items)//SHARDS))

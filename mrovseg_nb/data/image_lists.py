@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..basics.files import write_atomic
 from .rows import LabelledData
-from .samples import image_bytes, row_name
+from .samples import image_bytes, image_name
 
 # %% ../../nbs/02_data/12_image_lists.ipynb #d79eb772
 IMAGE_LIST = 'images.txt'    # beside config.json
@@ -22,7 +22,7 @@ def image_line(
     "What identifies a stored image: its size in bytes, and its name."
     cell = row['image']
     size = Path(cell).stat().st_size if isinstance(cell, (str, Path)) else len(image_bytes(cell))
-    return f'{size} {row.get("image_id") or row_name(row)}'
+    return f'{size} {row.get("image_id") or image_name(cell)}'
 
 def can_be_listed(data:LabelledData) -> bool:
     "Whether the rows can be read by their number and hold their image; a stream would have to be read whole."

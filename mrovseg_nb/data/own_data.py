@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, IterableDataset
 
-from ..basics.images import list_images, why_unreadable
+from ..basics.images import folders_of_images, image_files, list_images, why_unreadable
 from .json_items import json_items
 from .labels import ignore_label
 from .mask_classes import mask_classes
@@ -39,11 +39,12 @@ MASK_SUFFIXES = ('.png', '.tif', '.tiff')
 
 def list_masks(folder:Path) -> list[Path]:
     "The masks in a folder, sorted by name."
-    try: files = list_images(folder)
-    except ValueError: files = []
+    files = image_files(folder)
     if masks := [p for p in files if p.suffix.lower() in MASK_SUFFIXES]: return masks
-    found = f', and {files[0].name} is none: other formats change or cannot hold the numbers' if files else ''
-    raise ValueError(f'There are no masks in {folder}: masks end in {", ".join(MASK_SUFFIXES)}{found}')
+    why = f'masks end in {", ".join(MASK_SUFFIXES)}'
+    if files: why += f', and {files[0].name} is none: other formats change or cannot hold the numbers'
+    else: why = folders_of_images(folder) or why
+    raise ValueError(f'There are no masks in {folder}: {why}')
 
 def by_stem(files:Sequence[Path]) -> dict[str, Path]:
     "Files by their names without the end, which must differ."
@@ -99,8 +100,9 @@ def from_folder(
     reason = f'there is no {masks}/{{}}{ending}.png'
     if missing and (on_error == 'raise' or len(missing) == len(files)):
         raise ValueError(f'{len(missing)} of {len(files)} images have no mask: {reason.format(missing[0])}')
-    rows = Dataset.from_list([dict(image_id=stem, image=str(p), labels=str(there[stem + ending]))
-                              for stem, p in files.items() if stem not in {*missing}])
+    mask = {stem: there[stem + ending] for stem in files if stem + ending in there}
+    rows = Dataset.from_list([dict(image_id=stem, image=str(files[stem].absolute()), labels=str(p.absolute()))
+                              for stem, p in mask.items()])
     data = LabelledData(rows, vocabulary, partial(decode_mask_row, read=read), ignore=ignore,
                         on_error=on_error, skipped=[f'{stem}: {reason.format(stem)}' for stem in missing])
     return data.readable() if on_error == 'skip' else data
@@ -171,9 +173,11 @@ def outlined_objects(
 def coco_names(
     files:Sequence[str], # of the images, perhaps in folders
 ) -> list[str]:
-    "A name for each image: that of its file without the end, with its folder if it must be."
-    names = [Path(f).stem for f in files]
-    return names if len({*names}) == len(names) else [Path(f).with_suffix('').as_posix() for f in files]
+    "A name for each image: that of its file without the end; with its folder, and its end, if it must be."
+    for name in (lambda f: f.stem, lambda f: f.with_suffix('').as_posix(), Path.as_posix):
+        names = [name(Path(f)) for f in files]
+        if len({*names}) == len(names): break
+    return names
 
 def from_coco(
     path:str|Path,    # the JSON file
@@ -188,7 +192,7 @@ def from_coco(
     label = {c['id']: k for k, c in enumerate(categories)}
     vocabulary = parse_classes([[c['name']] for c in categories] + ([[background]] if background else []))
     ignore, objects = ignore_label(len(vocabulary)), outlined_objects(path, label, listed, annotations)
-    rows = [dict(image_id=name, image=str(images/p['file_name']),
+    rows = [dict(image_id=name, image=str((images/p['file_name']).absolute()),
                  note=json.dumps([p['height'], p['width'], objects[p['id']]]))
             for name, p in zip(coco_names([p['file_name'] for p in listed]), listed)]
     missing = [r['image'] for r in rows if not Path(r['image']).is_file()]

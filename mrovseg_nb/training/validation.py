@@ -6,6 +6,7 @@
 __all__ = ['clone_weights', 'copy_weights', 'model_as_saved', 'Validation']
 
 # %% ../../nbs/07_training/05b_validation.ipynb #f9df2384
+import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 
@@ -70,6 +71,7 @@ class Validation:
     ) -> None:
         "Measure the model; keep its weights if they are the best."
         self.curve.append(dict(step=step) | self.measure(model))
+        if self.curve[-1]['miou'] is None: warnings.warn('Validation finds no label that counts in any image')
         if self.best is self.curve[-1]: self.weights = clone_weights(model)
 
     def record(self) -> dict:
