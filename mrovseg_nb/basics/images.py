@@ -174,7 +174,8 @@ def folders_of_images(folder:Path) -> str: # '' where there are none
     "Why a folder has no images of its own, if the folders in it have some."
     below = [p for p in sorted(folder.iterdir()) if p.is_dir() and image_files(p)]
     if not below: return ''
-    return f'they are in {len(below)} folder{"s" * (len(below) > 1)} in it, like {below[0]}: give one of these'
+    plural = 's' if len(below) > 1 else ''
+    return f'they are in {len(below)} folder{plural} in it, like {below[0]}: give one of these'
 
 def list_images(
     folder:str|Path,    # not searched deeper than one level

@@ -27,7 +27,8 @@ def image_line(
 def can_be_listed(data:LabelledData) -> bool:
     "Whether the rows can be read by their number and hold their image; a stream would have to be read whole."
     rows = data.rows
-    return hasattr(rows, '__getitem__') and hasattr(rows, '__len__') and len(rows) > 0 and 'image' in rows[0]
+    if not (hasattr(rows, '__getitem__') and hasattr(rows, '__len__') and len(rows)): return False
+    return isinstance(rows[0], dict) and 'image' in rows[0]
 
 # %% ../../nbs/02_data/12_image_lists.ipynb #a2db820c
 def write_image_list(

@@ -261,8 +261,8 @@ def from_shards(
     **options,                     # of `open_shards`: timeout, columns, ...
 ) -> LabelledData:
     "Parquet files with the columns image, labels, image_id, and perhaps instances."
-    is_folder = isinstance(source,
-                           (str, Path)) and not str(source).endswith('.parquet') and not is_hub_name(source)
+    is_folder = (isinstance(source, (str, Path)) and not str(source).endswith('.parquet')
+                 and not is_hub_name(source))
     manifest = find_manifest(str(source), split or 'train') if is_folder else None
     known = read_manifest(manifest) if manifest else {}
     if split and known.get('split', split) != split:

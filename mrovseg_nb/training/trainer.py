@@ -126,7 +126,7 @@ def run_identity(
     "What identifies a run. All of CLIP is hashed and rows are read, so a run computes it once."
     settings = {k: v for k, v in asdict(recipe).items() if k not in ('accumulate', 'workers')}
     config = asdict(model.config)
-    if isinstance(model.clip.pretrained, Path): config['pretrained'] = None   # the digest says what the file held
+    if isinstance(model.clip.pretrained, Path): config['pretrained'] = None  # known by its digest
     what = dict(model=config, clip=clip_digest(model.clip), recipe=settings, part=size,
                 data=data.fingerprint())
     if start: what['start'] = start.digest
@@ -223,7 +223,7 @@ class TrainingStopped(SystemExit):
 def validate(self:Trainer) -> bool: # whether it was due
     "Measure the model, if that is due after the steps done."
     v, done = self.validation, self.done
-    if v is None or not (done or self.start): return False                          # new weights are not measured
+    if v is None or not (done or self.start): return False              # new weights are not measured
     if done % v.every and done != self.recipe.steps: return False
     with model_as_saved(self.model, self.mean) as model: v.update(done, model)
     return True
