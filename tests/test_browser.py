@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = '00_tutorials/01_mrovseg_on_terrarium', '00_tutorials/05_ablations', '10_app/02_segmenter'
+NOTEBOOKS = ('00_tutorials/01_mrovseg_on_terrarium', '00_tutorials/02_your_own_data',
+             '00_tutorials/05_ablations', '10_app/02_segmenter')
+TABLES = '00_tutorials/05_ablations'      # prints the widest tables
 WINDOW = dict(width=1300, height=1000)
 THEMES = 'JupyterLab Light', 'JupyterLab Dark'
 NEAR_WHITE = 245      # of 255, in all three channels
@@ -90,6 +92,10 @@ class Figures(unittest.TestCase):
             page = cls.pages[name] = browser.new_page(viewport=WINDOW)
             page.goto(f'{url}/lab/tree/{Path(name).name}.ipynb?reset')
             page.wait_for_selector('.jp-Notebook .jp-OutputArea-output', state='attached', timeout=60_000)
+            cells = json.loads((ROOT/'nbs'/f'{name}.ipynb').read_text(encoding='utf-8'))['cells']
+            page.wait_for_function(                            # what is out of sight is drawn later
+                'n => document.querySelectorAll(".jp-CodeCell:has(.jp-OutputArea-output)").length == n',
+                arg=sum(bool(cell.get('outputs')) for cell in cells), timeout=60_000)
 
     def outputs(self, name, theme):
         "Every output that shows something, scrolled into sight: where it is, its element, its measures"
@@ -118,6 +124,16 @@ class Figures(unittest.TestCase):
                         fits = x > -1 and y > -1 and x + w < m['width'] + 1 and y + h < high + 1
                         self.assertTrue(fits, f'{text!r} is cut')
                     self.assertEqual(list(overlapping(m['texts'])), [], 'texts overlap')
+
+    def test_printed_tables_do_not_wrap(self):
+        "A printed line is one line in the cell"
+        texts = self.pages[TABLES].locator('.jp-Notebook .jp-OutputArea-output pre').element_handles()
+        for text in texts:
+            shown, printed = text.evaluate('''e => [
+                Math.round(e.getBoundingClientRect().height/parseFloat(getComputedStyle(e).lineHeight)),
+                e.textContent.replace(/\\n$/, "").split("\\n").length]''')
+            with self.subTest(text.text_content()[:40]): self.assertEqual(shown, printed)
+        self.assertGreater(len(texts), 5)
 
     def test_no_white_block_in_the_dark(self):
         "What surrounds an image is dark with the page"

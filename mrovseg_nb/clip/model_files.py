@@ -102,6 +102,8 @@ def check_description(
     def is_list(value, kinds): return isinstance(value, list) and all(isinstance(v, kinds) for v in value)
     if not isinstance(description, dict) or not isinstance(description.get('config'), dict):
         raise ValueError(f'{where} does not describe a model: it has no configuration')
+    if not isinstance(description.get('method', ''), str):
+        raise ValueError(f'{where} does not describe a model: its method is not a name')
     if not is_list(description.get('classes') or [], str):
         raise ValueError(f'{where} does not describe a model: its classes are not a list of names')
     for k in ('mean', 'std'):
@@ -140,7 +142,7 @@ def read_config(
     try: description = json.loads(file.read_text())
     except FileNotFoundError:
         raise ValueError(f'{folder} holds no model: there is no config.json in it') from None
-    except ValueError: raise ValueError(f'{file} is damaged: it is not JSON') from None
+    except (ValueError, RecursionError): raise ValueError(f'{file} is damaged: it is not JSON') from None
     check_description(description, str(file))
     config = description['config']
     if clip_weights is not None: config['pretrained'] = CLIP_FILE

@@ -93,7 +93,8 @@ def read_clip_file(
     content = read_any_file(Path(path))
     for key in ('state_dict', 'model_state_dict', 'model'):
         if isinstance(content, dict) and isinstance(content.get(key), dict): content = content[key]
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    items = content.items() if isinstance(content, dict) else ()
+    tensors = {k: v for k, v in items if isinstance(k, str) and isinstance(v, Tensor)}
     if not tensors: raise ValueError(f"'{path}' holds no weights")
     scales = [k for k in tensors if re.fullmatch(r'(.*\.)?logit_scale', k)]
     prefix = min(scales, key=len).removesuffix('logit_scale') if scales else ''
@@ -136,8 +137,9 @@ def fitting_weights(
 ) -> dict[str, Tensor]:         # exactly those of the architecture
     "The weights that an architecture needs, or an error that says why these are not the right ones."
     needed = clip_shapes(name)
-    weights = {k: w.reshape(()) if k == 'logit_scale' else w for k, w in weights.items()
+    weights = {k: w.reshape(()) if k == 'logit_scale' and w.numel() == 1 else w for k, w in weights.items()
                if k in needed or k.split('.')[-1] not in NO_WEIGHTS}
+    if not weights: raise ValueError(f"'{path}' holds no weights of a CLIP")
     shapes = {k: tuple(w.shape) for k, w in weights.items()}
     if shapes == needed: return weights
     wrong = f"The weights in '{path}' are not those of {name!r}: "

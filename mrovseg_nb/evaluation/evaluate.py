@@ -196,7 +196,7 @@ def report(
         for group in ('all', 'things', 'stuff'):
             lines.append((f'panoptic, {group}',
                           {k.upper(): found['panoptic'][group][k] for k in ('pq', 'sq', 'rq')}))
-    numbers = [f'{name:32}' + ''.join(f'{k:>11} {100*v:5.1f}' for k, v in values.items())
+    numbers = [f'{name:32}' + ''.join(f'  {k:>6} {100*v:5.1f}' for k, v in values.items())
                for name, values in lines]
     return '\n'.join([*remarks(found), *numbers, *([absent_classes(found, names)] if len(names) else [])])
 
@@ -217,4 +217,4 @@ def absent_classes(
     present = found['confusion'].sum(1) > 0
     absent = [name for name, there in zip(names, present) if not there]
     text = f'{len(absent)} of {len(present)} classes are in no image: ' + '; '.join(absent)
-    return textwrap.fill(text.rstrip(': '), 112, subsequent_indent='    ')
+    return textwrap.fill(text.rstrip(': '), 104, subsequent_indent='    ')

@@ -68,4 +68,4 @@ def fetch_model(
     name:str|Path,    # as for `local_model_folder`
 ) -> Path|None:       # its folder; None: it is a preset, if it is anything
     "The folder of a model, downloaded if need be, before torch is loaded."
-    return None if may_be_preset(str(name)) and not Path(name).exists() else model_folder(name)
+    return model_folder(name) if is_hub_id(str(name)) else local_model_folder(name)

@@ -226,7 +226,11 @@ def load_model(
         raise ValueError(f'{folder} is a model of the method {description.get("method")!r}, which is not '
                          'registered')
     config = config_from_json(description['config'], METHODS[description['method']].config)
-    return read_weights(build_model(config), folder, description)
+    try: model = build_model(config)
+    except ValueError: raise
+    except Exception as e:                      # a number where names belong, a negative size, ...
+        raise ValueError(f'{folder}/config.json describes no model that can be built ({e})') from e
+    return read_weights(model, folder, description)
 
 # %% ../../nbs/05_methods/07_registry.ipynb #8d836a64
 @patch

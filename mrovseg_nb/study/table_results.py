@@ -148,13 +148,13 @@ def row_lines(
     for number in numbers:
         table = ABLATIONS[number]
         for row in table_results(number, recipe, records):
-            count, numbers = len(row['records']), []
+            count, means = len(row['records']), []
             for m in ('all', 'base', 'novel') if count else ():
-                error = '      ' if row['error'][m] is None else f' ± {row["error"][m]:.1f}'
-                numbers.append(f'{m} {row["mean"][m]:5.1f}{error}')
+                error = '    ' if row['error'][m] is None else f'±{row["error"][m]:.1f}'
+                means.append(f'{m} {row["mean"][m]:4.1f}{error}')
             state = 'done' if row['done'] else 'part not run' if count else 'not run'
             seeds = f'{count} of {table.seeds} seeds'
-            yield f'{number:5}  {row["name"]:32}  {seeds}  {"  ".join(numbers):50}  {state}'
+            yield f'{number:5}  {row["name"]:32}  {seeds}  {"  ".join(means):43}  {state}'
 
 # %% ../../nbs/09_study/01b_table_results.ipynb #38716840
 def order_agreement(

@@ -33,7 +33,7 @@ def plot_training(
                         hovertext=[f'step {s}: mIoU {v} %' for s, v in measured])
     return style_figure(fig, 'Training', subtitle, 340, legend=BELOW,
                         xaxis=dict(title='step', range=[0, steps or max(x, default=1)]),
-                        yaxis=dict(title='loss', type='log', dtick='D2'),
+                        yaxis=dict(title='loss', type='log', dtick='D2', tickformat='~g'),
                         yaxis2=dict(title='mIoU, %', overlaying='y', side='right', range=[0, 100], dtick=25,
                                     tickmode='linear', showgrid=False))
 
