@@ -61,11 +61,12 @@ def train(
     *,
     settings:Sequence[str]=(),     # of a recipe by name: 'steps=100', 'model.queries=8', ...
     start:str|Path|OpenVocabularyModel|None=None, # begin with a shipped model, a run's folder, or a model
+    clip_weights:str|Path|None=None, # of the start, as for `load_model`
     validation:LabelledData|bool|None=None, # None: a fifth of own data, else none; False: none
     validate_every:int=50,         # steps between validations
 ) -> OpenVocabularyModel:          # the best by its mIoU in validation, or the last; in evaluation mode
     "Train a model."
-    start = None if start is None else resolve_start(start)
+    start = None if start is None else resolve_start(start, clip_weights)
     if isinstance(config, str):
         if recipe is not None: raise ValueError('Give the name of a recipe, or a configuration and a recipe')
         config, recipe = resolve_recipe(config, settings, start and start.model.config)

@@ -161,6 +161,12 @@ def evaluate(
     progress:bool=False,         # show a bar
 ) -> dict:                       # as ConfusionMatrix.results, 0 to 1; `iou` (K,), `confusion` (K, K + 1); ...
     "Measure a method on labelled images; `pictures` of `expected`, `blank`, `skipped` (messages), `partial`."
+    if not hasattr(model, 'label'):
+        raise ValueError(f'A {type(model).__name__} is not what is evaluated: give a model, which a Segmenter '
+                         'has as .model')
+    if not isinstance(data, LabelledData):
+        raise ValueError(f'A {type(data).__name__} has no labelled images: give what from_folder, from_coco or '
+                         'load_benchmark returns')
     on_error = on_error or data.on_error
     if on_error not in ('raise', 'skip'):
         raise ValueError(f'What is done on_error is raise or skip, not {on_error!r}')
