@@ -30,8 +30,8 @@ def number(flag:str, default:int|None, help:str, least:int=1) -> tuple[str, dict
 MODEL = option('--model', type=model_name, default='mrovseg-terrarium', metavar='NAME',
                help='a shipped name, the folder of a run, or a hub id (%(default)s)')
 CLIP_WEIGHTS = option('--clip-weights', type=existing_file, metavar='FILE',
-                      help="the weights of the model's CLIP, if they are a file (where they were when the model "
-                           'was saved)')
+                      help="the weights of the model's CLIP, if they are a file (where they were when the "
+                           'model was saved)')
 SEED = number('--seed', 0, 'the same number gives the same result', 0)
 DEVICE = option('--device', type=device_name, metavar='NAME',
                 help='cpu, cuda, cuda:1 or mps (cuda if there is one, else cpu)')

@@ -134,7 +134,8 @@ def run_evaluate(a:argparse.Namespace):
     model = load_model(a.model, a.clip_weights).to(device)
     found = evaluate_on(data, model, a.out, str(a.model), progress=True, **chosen)
     if not is_main_process(): return
-    print(f'{a.model} on {found["pictures"]} images, {len(found["names"])} labels, percent\n{which}')
+    images = 'image' if found['pictures'] == 1 else 'images'
+    print(f'{a.model} on {found["pictures"]} {images}, {len(found["names"])} labels, percent\n{which}')
     print(report(found, found['names']))
     if a.per_class: print(class_table(per_class(found['confusion'], found['names'])))
     if a.out: print(f"record, classes and worst images: {Path(a.out)/'index.html'}")
@@ -177,6 +178,7 @@ def next_commands(
     from mrovseg_nb.benchmarks.descriptions import BENCHMARKS
     evaluate = ['evaluate', '--model', out]
     if own: evaluate += own.options()
+    if own and not own.shards and held_out is None: evaluate += ['--split', 'all']      # all were trained on
     elif data in BENCHMARKS and data != 'terrarium': evaluate += ['--benchmark', data]
     image = shipped('samples', 'pond.png') if data == 'terrarium' else None
     if held_out is not None and not own.shards: image = held_out.rows[0]['image']
@@ -217,6 +219,8 @@ def run_train(a:argparse.Namespace):
     out = try_output_folder(a.out or f'runs/{name}')
     check_run_folder(out, a.resume)
     data, held_out = data_parts(own) if own else (None, None)
+    if a.evaluate and own and not own.shards and held_out is None:
+        raise ValueError('With --validation 0 no images are left to measure on: leave out --evaluate')
     if a.start: fetch_model(a.start)
     if is_main_process(): print(recipe_line(name, settings), flush=True)
     use_device(a.device)
@@ -251,10 +255,10 @@ def run_convert(a:argparse.Namespace):
     if not (a.name or own):
         raise ValueError('Say what: the name of a benchmark, or your own images: --images with --masks and '
                          '--classes, or --coco')
+    option = next((f'--{k}' for k in ('split', 'root', 'source') if getattr(a, k)), None)
+    if own and option: raise ValueError(f'That is for benchmarks only: leave out {option}')
     from mrovseg_nb.data.conversion import check_shards, convert
     if own:
-        option = next((f'--{k}' for k in ('split', 'root', 'source') if getattr(a, k)), None)
-        if option: raise ValueError(f'That is for benchmarks only: leave out {option}')
         parts = dict(zip(('train', 'val'), data_parts(own)))
         folders = [convert(data, out, split=part, seed=a.seed) for part, data in parts.items()
                    if data is not None]
@@ -265,4 +269,5 @@ def run_convert(a:argparse.Namespace):
         folders = [convert(data, out/a.name, seed=a.seed, licence=benchmark(a.name).licence)]
     for folder in folders:
         made = check_shards(folder)
-        print(f"{made['rows']} images in {len(made['files'])} files, checked: {folder}")
+        n = len(made['files'])
+        print(f"{made['rows']} images in {n} {'file' if n == 1 else 'files'}, checked: {folder}")
