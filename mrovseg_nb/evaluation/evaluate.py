@@ -165,8 +165,8 @@ def evaluate(
         raise ValueError(f'A {type(model).__name__} cannot be evaluated: give a model, which a Segmenter '
                          'has as .model')
     if not isinstance(data, LabelledData):
-        raise ValueError(f'A {type(data).__name__} has no labelled images: give those of from_folder, from_coco '
-                         'or load_benchmark')
+        raise ValueError(f'A {type(data).__name__} has no labelled images: give those of from_folder, '
+                         'from_coco or load_benchmark')
     on_error = on_error or data.on_error
     if on_error not in ('raise', 'skip'):
         raise ValueError(f'What is done on_error is raise or skip, not {on_error!r}')
