@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['argument_type', 'whole_number', 'share', 'one_of', 'recipe_name', 'benchmark_name', 'protocol_name',
-           'thresholds_name', 'measure_name', 'table_name', 'model_name', 'small_clip_name', 'device_name', 'Parser',
-           'check_words', 'parse_arguments']
+           'thresholds_name', 'measure_name', 'table_name', 'model_name', 'small_clip_name', 'existing_file',
+           'device_name', 'Parser', 'check_words', 'parse_arguments']
 
 # %% ../../nbs/10_app/06_arguments.ipynb #8357fc45
 import argparse, re
@@ -95,6 +95,12 @@ def small_clip_name(text:str) -> str: # of clip.clip.SMALL_CLIPS, whose files th
     from mrovseg_nb.basics.files import entry_by_name, shipped
     folders = {p.name.removeprefix('clip-'): p for p in shipped('models').glob('clip-*')}
     entry_by_name(text, folders, 'small CLIP')
+    return text
+
+@argument_type
+def existing_file(text:str) -> str:
+    from pathlib import Path
+    if not Path(text).expanduser().is_file(): raise ValueError(f'There is no file {text}')
     return text
 
 @argument_type

@@ -86,8 +86,8 @@ def read_shards(
     part:str,        # train or val
 ) -> 'LabelledData|None': # None: there is no such part
     "One part of some shards."
-    from mrovseg_nb.data.own_data import from_shards
     if not (Path(own.shards).expanduser()/part).is_dir(): return None
+    from mrovseg_nb.data.own_data import from_shards
     return from_shards(own.shards, part, on_error=own.on_error)
 
 SHARE = 0.2    # that is held out, unless --validation says otherwise

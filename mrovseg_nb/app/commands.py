@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['run_models', 'run_recipes', 'run_benchmarks', 'run_ablate', 'run_demo', 'run_train_clip', 'check_images',
-           'run_segment', 'data_to_measure', 'run_evaluate', 'check_run_folder', 'use_device', 'command_line',
-           'next_commands', 'print_forgetting', 'run_train', 'evaluation_arguments', 'run_convert']
+           'run_segment', 'data_to_measure', 'run_evaluate', 'check_run_folder', 'use_device', 'recipe_line',
+           'command_line', 'next_commands', 'print_forgetting', 'run_train', 'evaluation_arguments', 'run_convert']
 
 # %% ../../nbs/10_app/07b_commands.ipynb #a7fe9a5b
 import argparse, json, os, shlex, sys
@@ -91,7 +91,7 @@ def run_segment(a:argparse.Namespace) -> int: # 1: some images could not be read
     fetch_model(a.model)
     from mrovseg_nb.app.segment_files import segment_files
     from mrovseg_nb.app.segmenter import Segmenter
-    seg = Segmenter.from_pretrained(a.model, device=a.device)
+    seg = Segmenter.from_pretrained(a.model, device=a.device, clip_weights=a.clip_weights)
     report = segment_files(seg, a.image, a.out, classes, background, picture=a.picture, on_error=a.on_error,
                            overwrite=a.overwrite, allow_url=a.allow_url)
     print(*report.lines(), sep='\n')
@@ -131,9 +131,11 @@ def run_evaluate(a:argparse.Namespace):
     device = find_device(a.device) if a.device else PartialState(cpu=not torch.cuda.is_available()).device
     chosen = {k: v for k in ('protocol', 'also', 'thresholds', 'on_error', 'batch_size')
               if (v := getattr(a, k)) is not None}
-    found = evaluate_on(data, load_model(a.model).to(device), a.out, str(a.model), progress=True, **chosen)
+    model = load_model(a.model, a.clip_weights).to(device)
+    found = evaluate_on(data, model, a.out, str(a.model), progress=True, **chosen)
     if not is_main_process(): return
-    print(f'{a.model} on {found["pictures"]} images, {len(found["names"])} labels, percent\n{which}')
+    images = 'image' if found['pictures'] == 1 else 'images'
+    print(f'{a.model} on {found["pictures"]} {images}, {len(found["names"])} labels, percent\n{which}')
     print(report(found, found['names']))
     if a.per_class: print(class_table(per_class(found['confusion'], found['names'])))
     if a.out: print(f"record, classes and worst images: {Path(a.out)/'index.html'}")
@@ -153,6 +155,14 @@ def use_device(device:str|None) -> None: # of the option --device
     from mrovseg_nb.basics.devices import find_device
     os.environ['ACCELERATE_TORCH_DEVICE'] = str(find_device(device))
 
+def recipe_line(
+    name:str,
+    settings:list[str], # of the options --set and --steps
+) -> str:
+    "What a run is trained by."
+    by_hand = f', with {" ".join(settings)}' if settings else ''
+    return f'recipe {name}{by_hand} (`mrovseg recipes {name}` explains each number)'
+
 def command_line(*words) -> str:
     "A command as it can be typed."
     return shlex.join(['mrovseg', *map(str, words)])
@@ -168,6 +178,7 @@ def next_commands(
     from mrovseg_nb.benchmarks.descriptions import BENCHMARKS
     evaluate = ['evaluate', '--model', out]
     if own: evaluate += own.options()
+    if own and not own.shards and held_out is None: evaluate += ['--split', 'all']      # all were trained on
     elif data in BENCHMARKS and data != 'terrarium': evaluate += ['--benchmark', data]
     image = shipped('samples', 'pond.png') if data == 'terrarium' else None
     if held_out is not None and not own.shards: image = held_out.rows[0]['image']
@@ -175,17 +186,17 @@ def next_commands(
     return [command_line(*words) for words in (evaluate, *segment)]
 
 def print_forgetting(
-    start:str,   # name of the model that a run began with
-    model,       # the trained one
+    start:str,               # name of the model that a run began with
+    clip_weights:str|None,   # of the option --clip-weights
+    model,                   # the trained one
 ) -> None:
-    "Print what a fine-tuned model lost."
+    "Print what a fine-tuned model lost, or why that cannot be measured: the training has succeeded anyway."
     from mrovseg_nb.evaluation.forgetting import data_of_start, forgetting, forgetting_report
     from mrovseg_nb.methods.registry import load_model
-    try: data = data_of_start(start)
-    except ValueError as e: text = str(e)
-    else:
-        device = next(model.parameters()).device
-        text = forgetting_report(forgetting(load_model(start).to(device), model, data, progress=True))
+    try:
+        before = load_model(start, clip_weights).to(next(model.parameters()).device)
+        text = forgetting_report(forgetting(before, model, data_of_start(start), progress=True))
+    except (ValueError, OSError) as e: text = f'What {start} lost is not measured: {e}'
     if is_main_process(): print(text)
 
 # %% ../../nbs/10_app/07b_commands.ipynb #a585eba2
@@ -193,33 +204,38 @@ def run_train(a:argparse.Namespace):
     from mrovseg_nb.app.chosen_data import data_parts, own_data
     from mrovseg_nb.basics.files import try_output_folder
     from mrovseg_nb.methods.model_folders import fetch_model
-    from mrovseg_nb.training.recipes import OWN_DATA, override, recipe, recipe_table, split_settings
+    from mrovseg_nb.training.recipes import OWN_DATA, override, recipe, split_settings
     own = own_data(a)
     name = a.recipe or ('own-data' if own else 'terrarium')
     settings = [*a.set, *([f'steps={a.steps}'] if a.steps else [])]
     of_recipe, _ = split_settings(settings)
     source = override(recipe(name), of_recipe).data
+    if a.clip_weights and not a.start:
+        raise ValueError('The option --clip-weights is for the model of --from: a new model takes '
+                         '--set model.pretrained=FILE')
     if source == OWN_DATA and own is None:
         raise ValueError(f'The recipe {name} has no images of its own: give --images, --masks and --classes, '
                          'or --coco, or --shards')
     out = try_output_folder(a.out or f'runs/{name}')
     check_run_folder(out, a.resume)
     data, held_out = data_parts(own) if own else (None, None)
+    if a.evaluate and own and not own.shards and held_out is None:
+        raise ValueError('With --validation 0 no images are left to measure on: leave out --evaluate')
     if a.start: fetch_model(a.start)
-    if is_main_process(): print(recipe_table(name, of_recipe), flush=True)
+    if is_main_process(): print(recipe_line(name, settings), flush=True)
     use_device(a.device)
     from mrovseg_nb.app.training import run_summary, train
     from mrovseg_nb.training.trainer import TrainingStopped
     measured = held_out if held_out is not None and a.evaluate is not False else False
     try:
         model = train(name, out=out, data=data, resume=a.resume, every=a.every, log=a.log, settings=settings,
-                      start=a.start, validation=measured if own else None)
+                      start=a.start, clip_weights=a.clip_weights, validation=measured if own else None)
     except TrainingStopped:
         go_on = [word for word in a.argv if word != '--resume'] + ['--resume']
         if is_main_process(): print('to go on:', command_line(*go_on))
         raise
     if is_main_process(): print(run_summary(out))
-    if a.start and a.evaluate is not False: print_forgetting(a.start, model)
+    if a.start and a.evaluate is not False: print_forgetting(a.start, a.clip_weights, model)
     if a.evaluate: run_evaluate(evaluation_arguments(a, str(out)))
     if is_main_process(): print('next:', *next_commands(out, own, held_out, source), sep='\n  ')
 
@@ -239,10 +255,10 @@ def run_convert(a:argparse.Namespace):
     if not (a.name or own):
         raise ValueError('Say what: the name of a benchmark, or your own images: --images with --masks and '
                          '--classes, or --coco')
+    option = next((f'--{k}' for k in ('split', 'root', 'source') if getattr(a, k)), None)
+    if own and option: raise ValueError(f'That is for benchmarks only: leave out {option}')
     from mrovseg_nb.data.conversion import check_shards, convert
     if own:
-        option = next((f'--{k}' for k in ('split', 'root', 'source') if getattr(a, k)), None)
-        if option: raise ValueError(f'That is for benchmarks only: leave out {option}')
         parts = dict(zip(('train', 'val'), data_parts(own)))
         folders = [convert(data, out, split=part, seed=a.seed) for part, data in parts.items()
                    if data is not None]
@@ -253,4 +269,5 @@ def run_convert(a:argparse.Namespace):
         folders = [convert(data, out/a.name, seed=a.seed, licence=benchmark(a.name).licence)]
     for folder in folders:
         made = check_shards(folder)
-        print(f"{made['rows']} images in {len(made['files'])} files, checked: {folder}")
+        n = len(made['files'])
+        print(f"{made['rows']} images in {n} {'file' if n == 1 else 'files'}, checked: {folder}")

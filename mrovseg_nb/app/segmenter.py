@@ -128,7 +128,7 @@ def stream(self:Segmenter,
         raise ValueError(f'A batch_size is a whole number of 1 or more, not {batch_size!r}')
     if len(asked) == 1:
         warnings.warn(f'There is one class and no background, so every pixel is {list(vocabulary)[0]!r}: '
-                      'give background=True, or more classes', stacklevel=3)
+                      'allow for a background, or name more classes', stacklevel=3)
     arrays = (read_image(image, allow_url) for image in iterate_images(images))
     def results():
         while batch := list(islice(arrays, batch_size)):

@@ -52,7 +52,7 @@ def train(
     config:ModelConfig|str,        # the name of a recipe; or the configuration of a model, with a recipe
     recipe:Recipe|None=None,       # with a configuration; None: the defaults of `Recipe`
     out:str|Path|None=None,        # folder of the run; None: nothing is written
-    data:LabelledData|None=None,   # None: what the recipe names
+    data:LabelledData|None=None,   # of from_folder, from_coco, ...; None: what the recipe names
     resume:bool=False,             # go on from the newest checkpoint in `out`, if there is one
     every:int=500,                 # steps between checkpoints; one follows each validation, too
     keep:int=2,                    # number of checkpoints that stay
@@ -61,11 +61,13 @@ def train(
     *,
     settings:Sequence[str]=(),     # of a recipe by name: 'steps=100', 'model.queries=8', ...
     start:str|Path|OpenVocabularyModel|None=None, # begin with a shipped model, a run's folder, or a model
-    validation:LabelledData|bool|None=None, # None: a fifth of own data, else none; False: none
+    clip_weights:str|Path|None=None, # of the start, as for `load_model`
+    validation:LabelledData|bool|None=None, # images that choose the best weights; None: a fifth of own data,
+                                            # else none; False: none
     validate_every:int=50,         # steps between validations
 ) -> OpenVocabularyModel:          # the best by its mIoU in validation, or the last; in evaluation mode
     "Train a model."
-    start = None if start is None else resolve_start(start)
+    start = None if start is None else resolve_start(start, clip_weights)
     if isinstance(config, str):
         if recipe is not None: raise ValueError('Give the name of a recipe, or a configuration and a recipe')
         config, recipe = resolve_recipe(config, settings, start and start.model.config)
@@ -91,11 +93,12 @@ def train(
 def run_summary(
     out:str|Path,  # folder of a run that is finished
 ) -> str:
-    "How a run went, from its record, in one or two lines."
+    "How a run went, from its record, in up to three lines."
     record = json.loads((Path(out).expanduser()/'record.json').read_text())
     lines = [f'{out}: {record["steps"]} steps in {record["seconds"]/60:.1f} minutes']
     if start := record.get('start'): lines[0] += f', begun with {start["name"]}'
     if (validation := record.get('validation')) and (best := validation['best']) and best['miou'] is not None:
         lines.append(f'the best model is that of step {best["step"]}: mIoU {100*best["miou"]:.1f} % on '
                      f'{validation["images"]} images that were held out')
+        if best['step'] == 0: lines.append('that is the model it began with: no step of training improved it')
     return '\n'.join(lines)

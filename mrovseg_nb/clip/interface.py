@@ -37,7 +37,7 @@ class OpenVocabularyModel(nn.Module, ModelHubMixin):
         clip:FrozenCLIP|None=None,    # loaded before; None: the CLIP that the configuration names
     ):
         super().__init__()
-        self.config, self.classes = config, None     # names of the classes that it was trained on, once it is
+        self.config, self.classes = config, None     # those it was trained on, as `Vocabulary.to_list`
         if config is not None:
             self.crop, self.template = config.crop, config.template
             self.clip = load_clip(config.clip, config.pretrained) if clip is None else clip

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLIP_FILE', 'trained_parameters', 'clip_digest', 'clip_note', 'remember_clip_file', 'remembered_clip_file',
-           'write_model', 'check_clip_names', 'check_description', 'find_clip_file', 'read_config', 'config_from_json',
-           'read_weights']
+           'write_model', 'config_from_json', 'read_weights']
 
 # %% ../../nbs/03_clip/10_model_files.ipynb #9240ed2f
 import json, re, warnings
@@ -58,7 +57,7 @@ def write_model(
     model:OpenVocabularyModel,
     folder:str|Path,             # made if it is not there
     method:str,                  # its name in the registry
-    classes:list[str]|None=None, # names that it segments by default; None: those of the model
+    classes:list[str|list[str]]|None=None, # that it segments by default; None: those of the model
     with_clip:bool=False,        # also the weights of its CLIP: 600 MB for a ViT-B/16
 ) -> None:
     "Write the configuration and the trained weights."
@@ -102,9 +101,15 @@ def check_description(
     def is_list(value, kinds): return isinstance(value, list) and all(isinstance(v, kinds) for v in value)
     if not isinstance(description, dict) or not isinstance(description.get('config'), dict):
         raise ValueError(f'{where} does not describe a model: it has no configuration')
+<<<<<<< main
     if not isinstance(description.get('method', ''), str):
         raise ValueError(f'{where} does not describe a model: its method is not a name')
     if not is_list(description.get('classes') or [], str):
+=======
+    def is_words(value): return isinstance(value, str) or value != [] and is_list(value, str)
+    classes = description.get('classes') or []
+    if not (isinstance(classes, list) and all(map(is_words, classes))):
+>>>>>>> branch
         raise ValueError(f'{where} does not describe a model: its classes are not a list of names')
     for k in ('mean', 'std'):
         if k in description and not (is_list(description[k], (int, float)) and len(description[k]) == 3):
@@ -132,21 +137,33 @@ def find_clip_file(
                      f'is no {beside}, and {memory}; copy the file to the first, or give its path as '
                      'clip_weights')
 
+def read_description(
+    folder:str|Path,
+) -> dict:      # method, config, classes, ...
+    "The content of config.json."
+    file = Path(folder).expanduser()/'config.json'
+    try: description = json.loads(file.read_text())
+    except FileNotFoundError:
+<<<<<<< main
+        raise ValueError(f'{folder} holds no model: there is no config.json in it') from None
+    except (ValueError, RecursionError): raise ValueError(f'{file} is damaged: it is not JSON') from None
+=======
+        raise ValueError(f'{file.parent} holds no model: there is no config.json in it') from None
+    except ValueError: raise ValueError(f'{file} is damaged: it is not JSON') from None
+>>>>>>> branch
+    check_description(description, str(file))
+    return description
+
 def read_config(
     folder:str|Path,
     clip_weights:str|Path|None=None, # a file with the weights of its CLIP that the caller trusts
-) -> dict:                           # method, config, classes, ...; origin of the CLIP's weights, in words
-    "The content of config.json."
+) -> dict:                           # of `read_description`; origin of the CLIP's weights, in words
+    "What is needed to build a model: the content of config.json, with a CLIP that is there."
     folder = Path(folder).expanduser()
-    file = folder/'config.json'
-    try: description = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise ValueError(f'{folder} holds no model: there is no config.json in it') from None
-    except (ValueError, RecursionError): raise ValueError(f'{file} is damaged: it is not JSON') from None
-    check_description(description, str(file))
+    description = read_description(folder)
     config = description['config']
     if clip_weights is not None: config['pretrained'] = CLIP_FILE
-    check_clip_names(config.get('clip'), config.get('pretrained'), str(file))
+    check_clip_names(config.get('clip'), config.get('pretrained'), str(folder/'config.json'))
     description['origin'] = config.get('pretrained') or 'random'
     if config.get('pretrained') == CLIP_FILE:
         found, description['origin'] = find_clip_file(folder, description, clip_weights)

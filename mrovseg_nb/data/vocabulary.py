@@ -33,6 +33,10 @@ class Vocabulary:
     def names(self) -> tuple[str, ...]: return tuple(words[0] for words in self.synonyms)
     @property
     def labels(self) -> int: return len(self) if self.answers is None else max(self.answers) + 1
+    def to_list(self) -> list[str|list[str]]: # K names; where words or commas are more than one name, lists
+        "The words of the classes as `parse_classes` and JSON take them."
+        return [words[0] if len(words) == 1 and ',' not in words[0] else list(words)
+                for words in self.synonyms]
     def __len__(self) -> int: return len(self.synonyms)
     def __iter__(self) -> Iterator[str]: return iter(self.names)
 

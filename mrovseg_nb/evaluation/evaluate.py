@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['new_tallies', 'count_image', 'ImageObserver', 'labels_of_classes', 'count_images', 'check_panoptic', 'sum_tallies',
-           'evaluate', 'report', 'remarks', 'absent_classes']
+           'evaluate', 'report']
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #3cd5e92b
 import textwrap
@@ -161,6 +161,12 @@ def evaluate(
     progress:bool=False,         # show a bar
 ) -> dict:                       # as ConfusionMatrix.results, 0 to 1; `iou` (K,), `confusion` (K, K + 1); ...
     "Measure a method on labelled images; `pictures` of `expected`, `blank`, `skipped` (messages), `partial`."
+    if not hasattr(model, 'label'):
+        raise ValueError(f'A {type(model).__name__} cannot be evaluated: give a model, which a Segmenter '
+                         'has as .model')
+    if not isinstance(data, LabelledData):
+        raise ValueError(f'A {type(data).__name__} has no labelled images: give those of from_folder, '
+                         'from_coco or load_benchmark')
     on_error = on_error or data.on_error
     if on_error not in ('raise', 'skip'):
         raise ValueError(f'What is done on_error is raise or skip, not {on_error!r}')
@@ -193,12 +199,12 @@ def report(
         lines.append(('mIoU if half of it were perfect',
                       {f'true {k}': found['oracles'][k]['miou_present'] for k in ('masks', 'names')}))
     if 'panoptic' in found:
-        for group in ('all', 'things', 'stuff'):
+        for group in [g for g in ('all', 'things', 'stuff') if not np.isnan(found['panoptic'][g]['pq'])]:
             lines.append((f'panoptic, {group}',
                           {k.upper(): found['panoptic'][group][k] for k in ('pq', 'sq', 'rq')}))
     numbers = [f'{name:32}' + ''.join(f'  {k:>6} {100*v:5.1f}' for k, v in values.items())
                for name, values in lines]
-    return '\n'.join([*remarks(found), *numbers, *([absent_classes(found, names)] if len(names) else [])])
+    return '\n'.join([*remarks(found), *numbers, *absent_classes(found, names)])
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #1fba5d5b
 def remarks(found:dict) -> list[str]:
@@ -211,10 +217,15 @@ def remarks(found:dict) -> list[str]:
 
 def absent_classes(
     found:dict,
-    names:Sequence[str], # of the labels
-) -> str:
+    names:Sequence[str], # of the labels, or nothing
+) -> list[str]: # one text, or none if every class is in an image
     "The classes that no image has: they are in the second mIoU only if predicted, and in the first never."
     present = found['confusion'].sum(1) > 0
     absent = [name for name, there in zip(names, present) if not there]
+    if not absent: return []
     text = f'{len(absent)} of {len(present)} classes are in no image: ' + '; '.join(absent)
+<<<<<<< main
     return textwrap.fill(text.rstrip(': '), 104, subsequent_indent='    ')
+=======
+    return [textwrap.fill(text, 112, subsequent_indent='    ')]
+>>>>>>> branch

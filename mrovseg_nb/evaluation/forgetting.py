@@ -18,10 +18,11 @@ from plotly.subplots import make_subplots
 from ..basics.figures import BELOW, BLUE, GREEN, ORANGE, SKY, style_figure
 from ..benchmarks.benchmarks import BENCHMARKS, load_benchmark
 from ..clip.interface import OpenVocabularyModel
-from ..clip.model_files import read_config
+from ..clip.model_files import read_description
 from ..clip.protocols import Protocol
 from ..data.rows import LabelledData
 from ..data.terrarium import CLASSES, terrarium
+from ..data.vocabulary import parse_classes
 from .evaluate import evaluate
 from .reports import per_class
 from ..methods.registry import model_folder
@@ -141,11 +142,12 @@ def data_of_start(
 ) -> LabelledData:
     "Labelled images that a model was not trained on, of the data that it was trained on."
     folder = model_folder(start)
-    classes, record = read_config(folder).get('classes') or [], folder/'record.json'
+    given, record = read_description(folder).get('classes'), folder/'record.json'
+    classes = parse_classes(given).names if given else ()
     if classes and set(classes) <= set(CLASSES): return terrarium('val', images, shards=None)
     known = json.loads(record.read_text()) if record.is_file() else {}
     name = known.get('data', {}).get('name')
     if name in BENCHMARKS: return load_benchmark(name, 'val').first(images)
     some = f' (its {len(classes)} classes: {", ".join(classes[:4])}, ...)' if classes else ''
-    raise ValueError(f'What {start} lost cannot be measured here, because its record names no data that this '
-                     f'package can read{some}: pass labelled images of its classes to evaluation.forgetting')
+    raise ValueError(f'The record of {start} names no data that this package can read{some}: pass labelled '
+                     'images of its classes to evaluation.forgetting')

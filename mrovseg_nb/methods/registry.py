@@ -204,7 +204,7 @@ def trained_model_folder(
 def save_model(
     model:OpenVocabularyModel,
     folder:str|Path,             # made if it is not there
-    classes:list[str]|None=None, # names that it segments by default; None: those of the model
+    classes:list[str|list[str]]|None=None, # that it segments by default; None: those of the model
     with_clip:bool=False,        # also the weights of its CLIP: 600 MB for a ViT-B/16
 ) -> None:
     "Write a model: its configuration, and its trained weights if it has any."

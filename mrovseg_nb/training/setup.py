@@ -55,11 +55,12 @@ class StartModel:
 
 def resolve_start(
     start:str|Path|OpenVocabularyModel, # a shipped name, a folder or a hub id; or a model
+    clip_weights:str|Path|None=None,    # for a name, as for `load_model`
 ) -> StartModel:
     "The model that a run begins with, by its name."
     if isinstance(start, OpenVocabularyModel):
         return StartModel(f'a {method_of(start).title} in memory', start)
-    return StartModel(str(start), load_model(start))
+    return StartModel(str(start), load_model(start, clip_weights))
 
 def build_from(
     config:ModelConfig, # of the run

@@ -297,7 +297,7 @@ def finish(self:Trainer, out:Path|None) -> OpenVocabularyModel:
     for tracker in a.trackers: tracker.finish()
     if self.validation: copy_weights(model, self.validation.weights)
     elif self.mean: copy_weights(model, self.mean)
-    model.classes = list(self.data.vocabulary)
+    model.classes = self.data.vocabulary.to_list()
     if out and a.is_main_process:
         save_model(model, out)
         more = dict(start=dict(name=self.start.name, digest=self.start.digest)) if self.start else {}
