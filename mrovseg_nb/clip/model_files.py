@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLIP_FILE', 'trained_parameters', 'clip_digest', 'clip_note', 'remember_clip_file', 'remembered_clip_file',
-           'write_model', 'config_from_json', 'read_weights']
+           'write_model', 'check_clip_names', 'check_description', 'find_clip_file', 'read_description', 'read_config',
+           'config_from_json', 'read_weights']
 
 # %% ../../nbs/03_clip/10_model_files.ipynb #9240ed2f
 import json, re, warnings
@@ -101,15 +102,11 @@ def check_description(
     def is_list(value, kinds): return isinstance(value, list) and all(isinstance(v, kinds) for v in value)
     if not isinstance(description, dict) or not isinstance(description.get('config'), dict):
         raise ValueError(f'{where} does not describe a model: it has no configuration')
-<<<<<<< main
     if not isinstance(description.get('method', ''), str):
         raise ValueError(f'{where} does not describe a model: its method is not a name')
-    if not is_list(description.get('classes') or [], str):
-=======
     def is_words(value): return isinstance(value, str) or value != [] and is_list(value, str)
     classes = description.get('classes') or []
     if not (isinstance(classes, list) and all(map(is_words, classes))):
->>>>>>> branch
         raise ValueError(f'{where} does not describe a model: its classes are not a list of names')
     for k in ('mean', 'std'):
         if k in description and not (is_list(description[k], (int, float)) and len(description[k]) == 3):
@@ -144,13 +141,8 @@ def read_description(
     file = Path(folder).expanduser()/'config.json'
     try: description = json.loads(file.read_text())
     except FileNotFoundError:
-<<<<<<< main
-        raise ValueError(f'{folder} holds no model: there is no config.json in it') from None
-    except (ValueError, RecursionError): raise ValueError(f'{file} is damaged: it is not JSON') from None
-=======
         raise ValueError(f'{file.parent} holds no model: there is no config.json in it') from None
-    except ValueError: raise ValueError(f'{file} is damaged: it is not JSON') from None
->>>>>>> branch
+    except (ValueError, RecursionError): raise ValueError(f'{file} is damaged: it is not JSON') from None
     check_description(description, str(file))
     return description
 

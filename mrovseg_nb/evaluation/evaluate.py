@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['new_tallies', 'count_image', 'ImageObserver', 'labels_of_classes', 'count_images', 'check_panoptic', 'sum_tallies',
-           'evaluate', 'report']
+           'evaluate', 'report', 'remarks', 'absent_classes']
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #3cd5e92b
 import textwrap
@@ -224,8 +224,4 @@ def absent_classes(
     absent = [name for name, there in zip(names, present) if not there]
     if not absent: return []
     text = f'{len(absent)} of {len(present)} classes are in no image: ' + '; '.join(absent)
-<<<<<<< main
-    return textwrap.fill(text.rstrip(': '), 104, subsequent_indent='    ')
-=======
-    return [textwrap.fill(text, 112, subsequent_indent='    ')]
->>>>>>> branch
+    return [textwrap.fill(text, 104, subsequent_indent='    ')]
