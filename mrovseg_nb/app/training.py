@@ -16,7 +16,7 @@ from ..basics.processes import is_main_process
 from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..data.image_lists import write_image_list
 from ..data.rows import LabelledData
-from ..evaluation.evaluate import evaluate, ImageObserver
+from ..evaluation.evaluate import check_labelled, evaluate, ImageObserver
 from ..training.progress import in_notebook
 from ..training.recipes import OWN_DATA, Recipe
 from ..training.setup import (
@@ -67,6 +67,10 @@ def train(
     validate_every:int=50,         # steps between validations
 ) -> OpenVocabularyModel:          # the best by its mIoU in validation, or the last; in evaluation mode
     "Train a model."
+    if data is not None: check_labelled(data)
+    if start is None and clip_weights is not None:
+        raise ValueError('These clip_weights are of the model that a run begins with: give it as start, or '
+                         'set model.pretrained for a new model')
     start = None if start is None else resolve_start(start, clip_weights)
     if isinstance(config, str):
         if recipe is not None: raise ValueError('Give the name of a recipe, or a configuration and a recipe')

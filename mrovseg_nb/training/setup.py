@@ -60,6 +60,9 @@ def resolve_start(
     "The model that a run begins with, by its name."
     if isinstance(start, OpenVocabularyModel):
         return StartModel(f'a {method_of(start).title} in memory', start)
+    if not isinstance(start, (str, Path)):
+        raise ValueError(f'A run begins with a model or its name, not with a {type(start).__name__}: '
+                         'a Segmenter has one as .model')
     return StartModel(str(start), load_model(start, clip_weights))
 
 def build_from(
