@@ -1121,6 +1121,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                           'mrovseg_nb/evaluation/evaluate.py'),
                                                 'mrovseg_nb.evaluation.evaluate.absent_classes': ( '08_evaluation/evaluate.html#absent_classes',
                                                                                                    'mrovseg_nb/evaluation/evaluate.py'),
+                                                'mrovseg_nb.evaluation.evaluate.check_labelled': ( '08_evaluation/evaluate.html#check_labelled',
+                                                                                                   'mrovseg_nb/evaluation/evaluate.py'),
                                                 'mrovseg_nb.evaluation.evaluate.check_panoptic': ( '08_evaluation/evaluate.html#check_panoptic',
                                                                                                    'mrovseg_nb/evaluation/evaluate.py'),
                                                 'mrovseg_nb.evaluation.evaluate.count_image': ( '08_evaluation/evaluate.html#count_image',

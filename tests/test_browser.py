@@ -12,7 +12,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ('00_tutorials/01_mrovseg_on_terrarium', '00_tutorials/02_your_own_data',
-             '00_tutorials/05_ablations', '10_app/02_segmenter')
+             '00_tutorials/05_ablations', '10_app/03_segmenter')
 TABLES = '00_tutorials/05_ablations'      # prints the widest tables
 WINDOW = dict(width=1300, height=1000)
 THEMES = 'JupyterLab Light', 'JupyterLab Dark'

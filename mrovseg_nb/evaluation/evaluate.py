@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['new_tallies', 'count_image', 'ImageObserver', 'labels_of_classes', 'count_images', 'check_panoptic', 'sum_tallies',
-           'evaluate', 'report', 'remarks', 'absent_classes']
+           'check_labelled', 'evaluate', 'report', 'remarks', 'absent_classes']
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #3cd5e92b
 import textwrap
@@ -148,6 +148,12 @@ def sum_tallies(tallies:dict[str, Tally], device:torch.device, observers:Sequenc
     return tallies
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #5b2020f9
+def check_labelled(data:LabelledData) -> None:
+    "Refuse what is not labelled images."
+    if not isinstance(data, LabelledData):
+        raise ValueError(f'A {type(data).__name__} has no labelled images: give those of from_folder, '
+                         'from_coco or load_benchmark')
+
 def evaluate(
     model:OpenVocabularyModel,   # of create_model, load_model or train; a Segmenter has one as `.model`
     data:LabelledData,           # of from_folder, from_coco, load_benchmark, ...
@@ -164,9 +170,7 @@ def evaluate(
     if not hasattr(model, 'label'):
         raise ValueError(f'A {type(model).__name__} cannot be evaluated: give a model, which a Segmenter '
                          'has as .model')
-    if not isinstance(data, LabelledData):
-        raise ValueError(f'A {type(data).__name__} has no labelled images: give those of from_folder, '
-                         'from_coco or load_benchmark')
+    check_labelled(data)
     on_error = on_error or data.on_error
     if on_error not in ('raise', 'skip'):
         raise ValueError(f'What is done on_error is raise or skip, not {on_error!r}')
