@@ -83,6 +83,7 @@ train --shards shards --classes classes.txt => leave out --classes
 train --shards images => has no folder train
 train --shards nowhere => There is no folder nowhere
 train --validation 0.1 => leave out --validation
+evaluate --model mine => mine was trained on your own images
 evaluate --model runs/nothing => There is no trained model 'runs/nothing'
 evaluate --benchmark ade20k => no benchmark 'ade20k', the nearest is 'ade20k-
 evaluate --benchmark voc-21 => voc-21 is not on this machine
@@ -152,7 +153,7 @@ def write_files(here):
     from PIL import Image
     from mrovseg_nb.data.object_masks import encode_mask
     from mrovseg_nb.data.terrarium import scene
-    for name in ('images', 'masks', 'empty', 'twins', 'fewer', 'cut/checkpoints/step-00000001'):
+    for name in ('images', 'masks', 'empty', 'twins', 'fewer', 'mine', 'cut/checkpoints/step-00000001'):
         (here/name).mkdir(parents=True)
     images, objects = [], []
     for i in range(12):
@@ -172,6 +173,7 @@ def write_files(here):
     Image.fromarray(scene(15, 96).image).save(here/'photo.png')
     Image.fromarray(scene(15, 96).image).save(here/'twins'/'0.jpg')
     Image.fromarray(drawn.image).save(here/'fewer'/'11.png')
+    for name in ('config.json', 'images.txt'): (here/'mine'/name).write_text('{}')
 
 def environment():
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get('PYTHONPATH', '')])

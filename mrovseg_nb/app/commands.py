@@ -111,6 +111,10 @@ def data_to_measure(a:argparse.Namespace) -> tuple: # LabelledData, and what the
             raise ValueError(f'A benchmark is not measured together with your own images: leave out {option}')
         data, which = part_to_measure(own, a.split, fetch_model(a.model))
         return data if a.first is None else data.first(a.first), which
+    from mrovseg_nb.data.image_lists import IMAGE_LIST
+    if not of_benchmark and (folder := fetch_model(a.model)) and (folder/IMAGE_LIST).exists():
+        raise ValueError(f'{a.model} was trained on your own images: name them again, with --images, --coco '
+                         'or --shards, or name a --benchmark')
     from mrovseg_nb.benchmarks.benchmarks import load_benchmark
     name = of_benchmark.pop('benchmark', 'terrarium')
     data = load_benchmark(name, a.split or 'val', first=a.first, **of_benchmark)

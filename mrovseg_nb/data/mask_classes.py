@@ -58,8 +58,8 @@ def read_class_file(
 
 # %% ../../nbs/02_data/10_mask_classes.ipynb #f4541650
 def mask_name(cell) -> str:
-    "What a mask is called in messages."
-    return str(cell) if isinstance(cell, (str, Path)) else 'the mask'
+    "What a mask is called in messages: its file, with its folder."
+    return '/'.join(Path(cell).parts[-2:]) if isinstance(cell, (str, Path)) else 'the mask'
 
 def number_labels(
     cell,             # a mask: what `read_pixels` takes

@@ -202,17 +202,13 @@ def split_settings(
 
 def recipe_table(
     name:str,                  # of a recipe
-    settings:Sequence[str]=(), # as for `split_settings`
-    used:Recipe|None=None,     # the recipe of the run, if its model or data changed more; None: they did not
+    settings:Sequence[str]=(), # as for `override`
 ) -> str:                      # a line for each field: its name, its value, its source
     "A recipe as a table."
-    named, sources, rows = recipe(name), SOURCES[name], []
-    by_hand = override(named, split_settings(settings)[0])
+    named, changed, sources = recipe(name), override(recipe(name), settings), SOURCES[name]
+    rows = []
     for f in FIELDS:
-        value, changed = attrgetter(f)(used or by_hand), attrgetter(f)(by_hand)
-        source = sources.get(f, sources.get(f.split('.')[0]))
-        if value != changed: source = 'of the model and the data'
-        elif value != attrgetter(f)(named): source = 'set by hand'
-        rows.append((f, field_text(value), source))
+        value, source = attrgetter(f)(changed), sources.get(f, sources.get(f.split('.')[0]))
+        rows.append((f, field_text(value), source if value == attrgetter(f)(named) else 'set by hand'))
     names, values = (max(len(row[i]) for row in rows) for i in (0, 1))
     return '\n'.join(f'{f:{names}}  {value:{values}}  {source}' for f, value, source in rows)
