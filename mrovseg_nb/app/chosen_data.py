@@ -34,6 +34,7 @@ class OwnData:
     shards:str|None = None    # folder
     validation:float|None = None # share that is held out; None: a fifth
     on_error:str = 'raise'    # or skip: about images and masks that cannot be read
+    background:str|None = None # with a COCO file: a class for pixels without an object; None: not counted
 
     def __post_init__(self):
         "Refuse what contradicts itself, or is not there."
@@ -45,6 +46,8 @@ class OwnData:
         if self.coco and (self.masks or self.classes):
             option = '--masks' if self.masks else '--classes'
             raise ValueError(f'A COCO file has its own masks and classes: leave out {option}')
+        if self.background is not None and not self.coco:
+            raise ValueError('Only a COCO file leaves pixels without a class: leave out --background')
         if not (self.coco or self.shards):
             missing = [f'--{k}' for k in ('images', 'masks', 'classes') if not getattr(self, k)]
             if missing:
@@ -59,7 +62,7 @@ class OwnData:
 
     def options(self) -> list[str]:
         "The same as options of a command."
-        given = {k: getattr(self, k) for k in ('images', 'masks', 'classes', 'coco', 'shards')}
+        given = {k: getattr(self, k) for k in ('images', 'masks', 'classes', 'coco', 'background', 'shards')}
         return [word for k, value in given.items() if value is not None for word in (f'--{k}', value)]
 
 def own_data(
@@ -69,8 +72,12 @@ def own_data(
     if all(option is None for option in (a.images, a.masks, a.classes, a.coco, a.shards)):
         if a.validation is not None:
             raise ValueError('Images are held out of your own data only: leave out --validation')
+        if a.background is not None:
+            raise ValueError('Only a COCO file leaves pixels without a class: with --background also give '
+                             '--coco')
         return None
-    return OwnData(a.images, a.masks, a.classes, a.coco, a.shards, a.validation, a.on_error or 'raise')
+    return OwnData(a.images, a.masks, a.classes, a.coco, a.shards, a.validation, a.on_error or 'raise',
+                   a.background)
 
 # %% ../../nbs/10_app/08_chosen_data.ipynb #c2d439b7
 def read_own_data(own:OwnData) -> 'LabelledData':
@@ -78,7 +85,7 @@ def read_own_data(own:OwnData) -> 'LabelledData':
     from mrovseg_nb.data.own_data import from_coco, from_folder
     if own.coco:
         images = own.images or Path(own.coco).expanduser().parent
-        return from_coco(own.coco, images, on_error=own.on_error)
+        return from_coco(own.coco, images, own.background, on_error=own.on_error)
     return from_folder(own.images, own.masks, own.classes, on_error=own.on_error)
 
 def read_shards(

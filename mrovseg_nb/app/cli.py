@@ -49,6 +49,8 @@ OWN = 'your own images', [
     option('--coco', metavar='FILE',
            help='objects as COCO has them, instead of masks and classes; --images is then the folder of its '
                 'images (that of the file)'),
+    option('--background', metavar='NAME',
+           help='with --coco: a class for the pixels without an object (they are not counted)'),
     option('--shards', metavar='DIR', help='what `mrovseg convert` wrote, instead of all these'),
     option('--validation', type=share, metavar='SHARE',
            help='of the images that is held out of training (0.2); 0: none is'),
@@ -116,7 +118,7 @@ VERBS |= {
                help='a tracker of Accelerate: tensorboard, wandb, ... (%(default)s)'), OWN], '''
 mrovseg train --images images --masks masks --classes classes.txt --out runs/mine
 mrovseg train --images images --masks masks --classes classes.txt --out runs/mine --resume
-mrovseg train --coco objects.json --images images --out runs/coco
+mrovseg train --coco objects.json --images images --background ground --out runs/coco
 mrovseg train --shards shards --out runs/shards
 mrovseg train --coco objects.json --images images --from mrovseg-terrarium --out runs/tuned
 mrovseg train --recipe terrarium --set lr=5e-4 model.p=0.25'''),
@@ -169,7 +171,7 @@ VERBS |= {
                    help='class names as in these papers: san, cat-seg, fc-clip, ... (the usual ones)'),
             *SOURCE])], '''
 mrovseg evaluate --model runs/mine --images images --masks masks --classes classes.txt --out results
-mrovseg evaluate --model runs/coco --coco objects.json --images images --per-class
+mrovseg evaluate --model runs/coco --coco objects.json --images images --background ground --per-class
 mrovseg evaluate --model runs/shards --shards shards
 mrovseg evaluate --benchmark terrarium --first 64'''),
     'benchmarks': Verb(run_benchmarks, 'list the data sets: needs, licence, and whether each is here', [
