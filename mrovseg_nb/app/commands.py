@@ -70,9 +70,9 @@ def check_images(
     a:argparse.Namespace,
 ) -> None:
     "Refuse images that are not there, and places where their results cannot be written."
-    from mrovseg_nb.app.result_files import check_outputs, image_files, output_files
+    from mrovseg_nb.app.result_files import check_outputs, input_files, output_files
     from mrovseg_nb.basics.urls import is_url
-    found = image_files(images, allow_url=True)
+    found = input_files(images, allow_url=True)
     for image in found:
         if is_url(image) and not a.allow_url:
             raise ValueError(f'{image} is an address, which is loaded only with --allow-url')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'COLUMNS', 'LISTED', 'MOST_NAMES', 'ABOUT', 'LEGEND_STYLE', 'table_row', 'table_cells', 'table_text',
-           'scene_panels', 'contact_sheet', 'table_html', 'scene_html', 'demo_html', 'one_thread', 'demo']
+           'scene_panels', 'scene_sheet', 'table_html', 'scene_html', 'demo_html', 'one_thread', 'demo']
 
 # %% ../../nbs/10_app/06_demo.ipynb #81197ebb
 import time
@@ -81,7 +81,7 @@ def scene_panels(
         if len(present(labels)) <= MOST_NAMES: panels[title] = write_names(panels[title], labels, CLASSES, 12)
     return panels, [(CLASSES[k], colours[k], patterns[k]) for k in dict.fromkeys(listed)]
 
-def contact_sheet(
+def scene_sheet(
     scenes:list,           # what `scene_panels` returned for each scene
 ) -> Image.Image:
     "One row for each scene."
@@ -168,7 +168,7 @@ def demo(
     made = (f'Made by mrovseg_nb {__version__} with torch {torch.__version__} in {seconds:.0f} seconds: '
             f'{which} of the split demo, 96 x 96 pixels, which no model was trained on. '
             f'To make it again: mrovseg demo --scenes {scenes} --seed {seed}')
-    write_atomic(out/'scenes.png', to_png_bytes(contact_sheet(list(shown.values()))))
+    write_atomic(out/'scenes.png', to_png_bytes(scene_sheet(list(shown.values()))))
     write_atomic(out/'index.html', demo_html(rows, shown, made).encode())
     print(table_text(rows), f"\n{made}\nPictures: {out/'index.html'} and {out/'scenes.png'}")
     return rows

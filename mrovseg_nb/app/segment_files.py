@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np, torch
 from tqdm.auto import tqdm
 
-from .result_files import check_outputs, image_files, output_files
+from .result_files import check_outputs, input_files, output_files
 from .segmentation import Segmentation
 from .segmenter import Segmenter
 from ..basics.devices import is_out_of_memory
@@ -102,7 +102,7 @@ def segment_files(
     "Segment image files into files; finished ones are skipped, bad ones are named."
     if on_error not in ('skip', 'stop'):
         raise ValueError(f'There is no on_error={on_error!r}: choose from skip, stop')
-    images, (vocabulary, asked) = image_files(images, allow_url), seg.vocabularies(classes, background)
+    images, (vocabulary, asked) = input_files(images, allow_url), seg.vocabularies(classes, background)
     outputs = output_files(images, out, picture)
     check_outputs([path for files in outputs for path in files], images, overwrite)
     question, report, waiting = question_digest(seg.model, asked, len(vocabulary)), FilesReport(), deque()

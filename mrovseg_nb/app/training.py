@@ -20,7 +20,7 @@ from ..evaluation.evaluate import check_labelled, evaluate, ImageObserver
 from ..training.progress import in_notebook
 from ..training.recipes import OWN_DATA, Recipe
 from ..training.setup import (
-    changes_text, count_images, fit_recipe, hold_out, resolve_recipe, resolve_start, run_remarks)
+    fitted_text, number_of_images, fit_recipe, hold_out, resolve_recipe, resolve_start, run_remarks)
 from ..training.trainer import train_model
 from ..training.validation import Validation
 
@@ -39,7 +39,7 @@ def validate_on(
     progress:bool,    # show a bar
 ) -> Validation:
     "Validation by `evaluate`."
-    images = count_images(data)
+    images = number_of_images(data)
     shown = progress and is_main_process() and not in_notebook()
     def measure(model):
         found = evaluate(model, data, batch_size=batch_size, observers=[ValidationBar(images, shown)])
@@ -81,9 +81,9 @@ def train(
     remarks = run_remarks(config, recipe)
     if data is not None:
         if recipe.data == OWN_DATA: data, validation = hold_out(data, validation)
-        if (images := count_images(data)) is not None:
+        if (images := number_of_images(data)) is not None:
             named, recipe = recipe, fit_recipe(recipe, images, int(os.environ.get('WORLD_SIZE', 1)))
-            remarks += changes_text(named, recipe, images)
+            remarks += fitted_text(named, recipe, images)
     if progress and is_main_process():
         for remark in remarks: tqdm.write(f'note: {remark}')
     judge = None

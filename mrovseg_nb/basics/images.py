@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WHITE', 'CHANNELS', 'WEB_FORMATS', 'SUFFIXES', 'to_png_bytes', 'png_notes', 'on_white', 'to_jpeg_bytes',
-           'why_unreadable', 'read_image', 'image_files', 'folders_of_images', 'list_images']
+           'why_unreadable', 'read_image', 'files_of_images', 'folders_of_images', 'list_images']
 
 # %% ../../nbs/01_basics/03_images.ipynb #1cf98e59
 import io, sys
@@ -166,13 +166,13 @@ def read_image(
 # %% ../../nbs/01_basics/03_images.ipynb #c15cc9a8
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
 
-def image_files(folder:Path) -> list[Path]:
+def files_of_images(folder:Path) -> list[Path]:
     "The files in a folder whose names end as those of images do, sorted by name."
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith('.'))
 
 def folders_of_images(folder:Path) -> str: # '' where there are none
     "Why a folder has no images of its own, if the folders in it have some."
-    below = [p for p in sorted(folder.iterdir()) if p.is_dir() and image_files(p)]
+    below = [p for p in sorted(folder.iterdir()) if p.is_dir() and files_of_images(p)]
     if not below: return ''
     plural = 's' if len(below) > 1 else ''
     return f'they are in {len(below)} folder{plural} in it, like {below[0]}: give one of these'
@@ -183,6 +183,6 @@ def list_images(
     "The images in a folder, sorted by name."
     folder = Path(folder).expanduser()
     if not folder.is_dir(): raise FileNotFoundError(f'There is no folder {folder}')
-    if found := image_files(folder): return found
+    if found := files_of_images(folder): return found
     why = folders_of_images(folder) or f'no file ends in {", ".join(SUFFIXES)}'
     raise ValueError(f'There are no images in {folder}: {why}')

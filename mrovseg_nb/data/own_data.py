@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, IterableDataset
 
-from ..basics.images import folders_of_images, image_files, list_images, why_unreadable
+from ..basics.images import folders_of_images, files_of_images, list_images, why_unreadable
 from .json_items import json_items
 from .labels import ignore_label
 from .mask_classes import mask_classes
@@ -39,7 +39,7 @@ MASK_SUFFIXES = ('.png', '.tif', '.tiff')
 
 def list_masks(folder:Path) -> list[Path]:
     "The masks in a folder, sorted by name."
-    files = image_files(folder)
+    files = files_of_images(folder)
     if masks := [p for p in files if p.suffix.lower() in MASK_SUFFIXES]: return masks
     why = f'masks end in {", ".join(MASK_SUFFIXES)}'
     if files: why += f', and {files[0].name} is none: other formats change or cannot hold the numbers'

@@ -27,7 +27,7 @@ from mrovseg_nb.training.checkpoints import (
     write_checkpoint)
 from .progress import training_progress
 from .recipes import Recipe, learning_rate
-from .setup import StartModel, build_from, count_images
+from .setup import StartModel, build_from, number_of_images
 from .step import Stepper, make_accelerator, seed_micro_batch
 from .batches import MicroBatches, micro_batch_loader, training_data
 from .validation import clone_weights, copy_weights, model_as_saved, Validation
@@ -308,7 +308,7 @@ def finish(self:Trainer, out:Path|None) -> OpenVocabularyModel:
             steps=self.done,
             seconds=round(self.seconds), processes=a.num_processes, threads=torch.get_num_threads(),
             commit=self.code,
-            curve=self.summary(), data=dict(name=self.data.name, images=count_images(self.data),
+            curve=self.summary(), data=dict(name=self.data.name, images=number_of_images(self.data),
                                               classes=len(self.data.vocabulary)), **more)
     a.wait_for_everyone()
     return model.eval()
