@@ -30,9 +30,9 @@ from .recipes import Recipe, learning_rate
 def parameter_groups(
     model:nn.Module,
     weight_decay:float,
-    no_decay:Sequence[str], # parts of names of weights without decay; vectors never have any
+    no_decay:Sequence[str], # parts of names of weights without decay; vectors, biases too, never have any
 ) -> list[dict]:            # two groups for an optimizer
-    "The trained weights in two groups: those with decay and those without (SAN)."
+    "The trained weights in two groups: those with decay and those without."
     with_decay, without = [], []
     for name, p in trained_parameters(model).items():
         exempt = p.ndim < 2 or any(part in name for part in no_decay)
