@@ -76,8 +76,8 @@ def size_histogram(
         fig.add_annotation(text=note, x=0, xref='paper', xanchor='left', y=base + 0.86, showarrow=False)
     fig.add_vrect(*PAPER_RANGE, fillcolor=FAINT, line_width=0, layer='below')
     ticks = [2**k for k in range(3, 13)]
-    axis = dict(type='log', title='√(height · width), pixels', tickvals=ticks, ticktext=[str(t) for t in ticks],
-                range=[np.log10(SIZE_EDGES[0]), np.log10(SIZE_EDGES[-1])])
+    axis = dict(type='log', title='√(height · width), pixels', tickvals=ticks,
+                ticktext=[str(t) for t in ticks], range=[np.log10(SIZE_EDGES[0]), np.log10(SIZE_EDGES[-1])])
     return style_figure(fig, 'Image sizes', "grey: the range that the paper's text reads from its Fig. 6",
                         110 + 90*top, xaxis=axis, yaxis=dict(visible=False, range=[0, top]),
                         barmode='overlay', margin_t=80)

@@ -25,7 +25,7 @@ def usable_models(pattern:str='*-terrarium*') -> list[str]: # of `list_models`
     return [*trained, *(name for name in free if name not in trained)]
 
 # %% ../../nbs/09_study/14_side_by_side.ipynb #9b83c68f
-PER_ROW, MOST_WRITTEN, LISTED_SHARE = 4, 12, 0.02 # panels; classes written into a panel; of the legend, share
+PER_ROW, MOST_WRITTEN, LISTED_SHARE = 3, 12, 0.02 # panels; classes written into a panel; of the legend, share
 
 def share_right(
     labels:np.ndarray, # (H, W)

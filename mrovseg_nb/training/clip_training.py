@@ -192,7 +192,7 @@ def train_clip(
     phases:Sequence[Phase]|None=None,     # TRAINING_PHASES[name] by default
     seed:int=0,                           # of the first weights
     progress:bool=True,                   # show a bar
-    every:int=500,                        # steps between two copies of the weights, in case the run is cut off
+    every:int=500,                        # steps after which the weights are written, each time
 ) -> nn.Module:                           # open_clip's model
     "Train a small CLIP and write it as `out`/NAME.json, model.safetensors (fp16) and record.json."
     if name not in CLIP_CONFIGS:
