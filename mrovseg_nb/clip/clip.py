@@ -31,7 +31,7 @@ def resize_positions(
     return torch.cat([cls, pos[0].flatten(1).T])
 
 # %% ../../nbs/03_clip/03_clip.ipynb #c74f1730
-SMALL_CLIPS = ('terrarium', 'terrarium-small', 'terrarium-convnext')     # the small CLIPs in data/models
+SMALL_CLIPS = ('terrarium', 'terrarium-convnext')     # the small CLIPs in data/models
 
 def clip_config(
     name:str,    # of an open_clip model, or one of SMALL_CLIPS
