@@ -140,7 +140,7 @@ mrovseg recipes own-data'''),
     'train-clip': Verb(run_train_clip, 'train a small CLIP of Terrarium on images and captions', [
         option('--out', required=True, metavar='DIR', help='folder for its weights'),
         option('--clip', type=small_clip_name, default='terrarium', metavar='NAME',
-               help='terrarium, a ViT, or terrarium-convnext (%(default)s)'),
+               help='terrarium, a ViT, terrarium-small, or terrarium-convnext (%(default)s)'),
         SEED], '''
 mrovseg train-clip --out clip'''),
 }

@@ -103,6 +103,11 @@ ABLATIONS |= {
         AblationRow('single', dict(attention='single')),
         AblationRow('shared by both resolutions', dict(attention='shared')),
         AblationRow('decoupled', {})), seeds=3),
+    'backbones': AblationTable('Size of the backbone', (
+        AblationRow('ViT, 4 layers of width 64 (B/16)',
+                    dict(clip='terrarium-small', fusion_layers=(0, 1, 2, 3, 4), decoder_layers=(1, 2, 3),
+                         cls_layer=1), at_scale={}),
+        AblationRow('ViT, 6 layers of width 128 (L/14)', {}, preset_at_scale='vit-l-14')), seeds=2),
 }
 
 def ablation_table(
