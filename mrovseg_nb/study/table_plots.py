@@ -193,6 +193,6 @@ def plot_tables(
         fig.layout.annotations[k].update(text=title, hovertext=agreement_text(rows, metric), font_size=13,
                                          xanchor='left', x=left)
     fig.update_xaxes(matches='x', rangemode='tozero')
-    title = f'{METRIC_NAMES[metric]} in percent, beside the order of the paper'
     measured = measured_text([row for rows in tables for row in rows])
-    return style_figure(fig, title, measured, height, legend=BELOW, barmode='overlay', margin=dict(l=10, r=20))
+    title = ', '.join(filter(None, [f'{METRIC_NAMES[metric]} in percent, beside the order of the paper', measured]))
+    return style_figure(fig, title, '', height, legend=BELOW, barmode='overlay', margin=dict(l=10, r=20))
