@@ -150,8 +150,8 @@ VERBS |= {
     'evaluate': Verb(run_evaluate, 'measure a model on your own images or on a benchmark', [
         MODEL, CLIP_WEIGHTS, DEVICE,
         option('--split', metavar='PART',
-               help='train or val, of terrarium also test; of your own images also all (val, which is what the '
-                    'model was not trained on; all, if it has never seen them)'),
+               help='train or val, of terrarium also test; of your own images also all (val, which is what '
+                    'the model was not trained on; all, if it has never seen them)'),
         option('--first', type=whole_number(), metavar='N', help='only the first N images (all)'),
         option('--protocol', type=protocol_name, metavar='NAME',
                help='resize rule: own, san, sed, cliper, panoptic, cityscapes (the usual one)'),

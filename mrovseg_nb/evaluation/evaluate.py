@@ -51,7 +51,7 @@ def count_image(
     segments:tuple[np.ndarray, list[dict]]|None, # predicted, for panoptic quality
     truth:np.ndarray,                            # (H, W) labels
     instances:np.ndarray|None=None,              # (H, W) numbers of objects, for sizes and panoptic quality
-    name:str='',                                 # of the image, for the bootstrap
+    image_id:str='',                             # for the bootstrap
 ) -> None:
     "Count one image in every tally."
     ignore = tallies['pixels'].ignore
@@ -66,7 +66,7 @@ def count_image(
     if 'panoptic' in tallies:
         true_segments = segments_from_labels(truth, instances, tallies['panoptic'].things, ignore)
         tallies['panoptic'].update(*segments, *true_segments)
-    if 'bootstrap' in tallies: tallies['bootstrap'].update(pred, truth, name)
+    if 'bootstrap' in tallies: tallies['bootstrap'].update(pred, truth, image_id)
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #0885fb5c
 class ImageObserver:

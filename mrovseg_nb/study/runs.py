@@ -86,7 +86,8 @@ def earlier_results(
 ) -> list[dict]:      # the newest first
     "What other versions of the evaluation found, with the code that found it."
     if record is None: return []
-    before = {k: v for k, v in record.items() if k not in ('key', 'clip', 'config', 'recipe', 'seed', 'earlier')}
+    elsewhere = ('key', 'clip', 'config', 'recipe', 'seed', 'earlier')
+    before = {k: v for k, v in record.items() if k not in elsewhere}
     before['same_curve'] = record['curve'] == curve
     return [e for e in (before, *record.get('earlier', ()))
             if e['parts']['evaluation'] != CODE_VERSIONS['evaluation']]

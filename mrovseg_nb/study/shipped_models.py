@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHECKED_SCENES', 'reference_models', 'percents', 'measure_references', 'record_references', 'difference_interval']
 
-# %% ../../nbs/09_study/12_shipped_models.ipynb #c385b017
+# %% ../../nbs/09_study/12_shipped_models.ipynb #34eaedee
 import json
 from pathlib import Path
 from time import time
@@ -22,7 +22,7 @@ from ..evaluation.reports import to_json
 from ..methods.registry import create_model, load_model
 from .table_results import CODE_VERSIONS
 
-# %% ../../nbs/09_study/12_shipped_models.ipynb #3f795a21
+# %% ../../nbs/09_study/12_shipped_models.ipynb #76fa5e43
 def reference_models() -> dict[str, OpenVocabularyModel]:
     "The models of README's table, by the names that they have there."
     return {'MROVSeg': load_model(shipped('models', 'mrovseg-terrarium')),
@@ -33,19 +33,19 @@ def reference_models() -> dict[str, OpenVocabularyModel]:
 def percents(
     found:dict, # of `evaluate`
 ) -> dict[str, float]:
-    "mIoU of the tiers, of the classes that are there, of those and the predicted ones; share of right pixels."
+    "mIoU by tier, of the classes that are there, of those and predicted ones; share of right pixels."
     tiers = {t: found['tiers'][t] for t in ('base', 'novel', 'unseen', 'stuff')}
     numbers = tiers | dict(all=found['miou_present'], union=found['miou_union'], pixels=found['pacc'])
     return {name: round(100*v, 2) for name, v in numbers.items()}
 
-# %% ../../nbs/09_study/12_shipped_models.ipynb #1b1f21bd
+# %% ../../nbs/09_study/12_shipped_models.ipynb #ab6f86f9
 CHECKED_SCENES = 128
 
 def measure_references(
     scenes:int=MEASURED_SCENES, # of each split
     checked:int=CHECKED_SCENES, # of these, the first of val, measured alone
     progress:bool=True,
-) -> dict: # results, test, first: model -> percents; iou, bootstrap: split -> model -> of the classes, of the draws
+) -> dict: # results, test, first: model -> percents; iou, bootstrap: split -> model -> of classes, of draws
     "Measure all models on both splits."
     out = dict(results={}, test={}, first={}, iou=dict(val={}, test={}), bootstrap=dict(val={}, test={}))
     for split, numbers in dict(val=out['results'], test=out['test']).items():
@@ -70,8 +70,9 @@ def record_references(
         if before.get('parts') != CODE_VERSIONS: earlier = [before, *earlier]
     measured = measure_references(scenes, min(scenes, CHECKED_SCENES), progress)
     return write_record(
-        path, what='mIoU in percent by tier; all: over classes present, union: over classes present or predicted, '
-                   'pixels: accuracy; of the split val (results) and of the split test, on which no choice was made',
+        path, what='mIoU in percent by tier; all: over classes present, union: over classes present or '
+                   'predicted, pixels: accuracy; of the split val (results) and of the split test, on which '
+                   'no choice was made',
         benchmark=f'Terrarium, splits val and test, scenes 0 to {scenes - 1}, 96x96, 108 classes',
         seed='the splits themselves', scenes=scenes, parts=CODE_VERSIONS, **measured,
         seconds=round(time() - start), earlier=earlier)

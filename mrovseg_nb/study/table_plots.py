@@ -61,7 +61,8 @@ def seeds_text(row:dict, metric:str) -> str:
     each = ', '.join(f'{metric_value(r, metric):.1f}' for r in row['records'])
     scenes = row['scene_error'][metric]
     of_scenes = '' if scenes is None else f'<br>± {scenes:.1f} for the choice of scenes'
-    return f'<b>{row["name"]}</b>, {METRIC_NAMES[metric]} {result_text(row, metric)} %<br>seeds: {each}{of_scenes}'
+    result = f'{METRIC_NAMES[metric]} {result_text(row, metric)} %'
+    return f'<b>{row["name"]}</b>, {result}<br>seeds: {each}{of_scenes}'
 
 def benchmarks_text(row:dict) -> str:
     "The paper's numbers of a row, as text under the mouse."
@@ -163,8 +164,8 @@ def plot_table(
     height = 150 + (36 + 10*len(metrics))*len(rows)
     return style_figure(go.Figure(table_traces(rows, metrics)), table_title(number),
                         agreement_text(rows, metrics[0]), height, legend=BELOW,
-                        xaxis=dict(title=f'%  {measured_text(rows)}'.strip(), rangemode='tozero'), yaxis=downwards,
-                        barmode='overlay', margin=dict(l=10, t=80, b=80))
+                        xaxis=dict(title=f'%  {measured_text(rows)}'.strip(), rangemode='tozero'),
+                        yaxis=downwards, barmode='overlay', margin=dict(l=10, t=80, b=80))
 
 # %% ../../nbs/09_study/08_table_plots.ipynb #aaf38672
 def plot_tables(
@@ -194,5 +195,6 @@ def plot_tables(
                                          xanchor='left', x=left)
     fig.update_xaxes(matches='x', rangemode='tozero')
     measured = measured_text([row for rows in tables for row in rows])
-    title = ', '.join(filter(None, [f'{METRIC_NAMES[metric]} in percent, beside the order of the paper', measured]))
+    title = f'{METRIC_NAMES[metric]} in percent, beside the order of the paper'
+    if measured: title += f', {measured}'
     return style_figure(fig, title, '', height, legend=BELOW, barmode='overlay', margin=dict(l=10, r=20))

@@ -43,7 +43,7 @@ def run_key(
     clip:str,               # of `clip_weights_digest`
     parts:dict[str, int],   # CODE_VERSIONS
 ) -> str:                   # 12 hexadecimal digits
-    "The identity of the weights of a run, which depend neither on its number of workers nor on the evaluation."
+    "The identity of the weights of a run; its number of workers and the evaluation do not change them."
     recipe = {k: v for k, v in recipe.items() if k != 'workers'}
     parts = parts | dict(evaluation=1)            # as in the first keys
     identity = dict(config=config, recipe=recipe, clip=clip, parts=parts)
@@ -112,7 +112,8 @@ def read_records(
 ) -> dict[str, dict]:      # key of the run -> record
     "All finished runs, as one version of the evaluation measured them."
     records = {key: json.loads(path.read_text()) for key, path in record_files().items()}
-    versions = [v for r in records.values() for v in {x['parts']['evaluation'] for x in [r, *r.get('earlier', ())]}]
+    measured = [{x['parts']['evaluation'] for x in (r, *r.get('earlier', ()))} for r in records.values()]
+    versions = [v for of_run in measured for v in of_run]
     if version is None: version = max(set(versions), key=lambda v: (versions.count(v), v), default=None)
     found = {key: at_version(r, version) for key, r in records.items()}
     return {key: r for key, r in found.items() if r is not None}
@@ -120,7 +121,7 @@ def read_records(
 # %% ../../nbs/09_study/02_table_results.ipynb #7beeb6e5
 def pooled_deviation(
     groups:Sequence[Sequence[float]], # the results of each row, one for each seed; nan is left out
-) -> tuple[float|None, int]:          # standard deviation, None without two seeds of any row; degrees of freedom
+) -> tuple[float|None, int]: # standard deviation, None if no row has two seeds; degrees of freedom
     "The standard deviation of a seed, the same for all rows."
     groups = [v[~np.isnan(v)] for v in map(np.asarray, groups)]
     groups = [v for v in groups if len(v)]
@@ -217,7 +218,7 @@ def table_results(
 def measured_text(
     rows:list[dict], # of `table_results`
 ) -> str:            # '' where nothing is recorded
-    "By which version of the evaluation, and on how many scenes, the rows were measured; ValueError if it differs."
+    "On how many scenes and by which evaluation the rows were measured; ValueError if they differ in it."
     how = {(r['parts']['evaluation'], r['results']['pictures']) for row in rows for r in row['records']}
     if len(how) > 1:
         raise ValueError('Results of different evaluations cannot stand in one table: '
@@ -264,8 +265,8 @@ def scene_interval(a:dict, b:dict, metric:str='all') -> tuple[float, float]|None
 def order_agreement(
     rows:list[dict],    # of `table_results`
     metric:str='all',   # of METRICS
-) -> dict|None:         # pairs; told, how many can be told apart; tau, or None; unlike, those in the other order:
-                        # (better in the paper, worse in the paper, difference here, its error, `scene_interval`)
+) -> dict|None:         # pairs; told, how many can be told apart; tau, or None; unlike, those of them in the
+                        # other order: (better in the paper, worse, difference here, error, `scene_interval`)
     "How far rows have the paper's order; None where the paper has no numbers or a row is not run."
     if not all(r['paper'] and r['done'] for r in rows): return None
     paper, here = [np.mean(r['paper']) for r in rows], [r['mean'][metric] for r in rows]
