@@ -12,6 +12,7 @@ from PIL import Image
 
 from mrovseg_nb.app.arguments import parse_arguments
 from mrovseg_nb.app.cli import parser
+from mrovseg_nb.basics.records import read_record
 
 REPO = Path(__file__).parents[1]
 README = (REPO/'README.md').read_text()
@@ -94,6 +95,14 @@ class ReadmeTest(unittest.TestCase):
         self.assertGreater(len(ran), 3)
         for part in ('train', 'val'):
             self.assertTrue([*(self.folder/'shards').glob(f'{part}/*.parquet')], part)
+
+    def test_table_shows_the_record(self):
+        "Each row of the table of models has the recorded numbers: of the split test, where it is recorded."
+        record = read_record('terrarium')
+        for name, row in (record.get('test') or record['results']).items():
+            numbers = ' | '.join(f'{row[t]:.1f}' for t in ('base', 'novel', 'unseen', 'stuff', 'all'))
+            self.assertIn(f'| {name} | {numbers} |', README)
+        self.assertIn(f'{record.get("scenes", 256):,} held-out scenes', README)
 
     def test_links_lead_to_files(self):
         links = re.findall(r'\]\((?!https?:)([^)#]+)', README)

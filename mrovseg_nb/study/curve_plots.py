@@ -18,20 +18,22 @@ from .runs import FULL_RESOLUTION, RESOLUTIONS
 from .saved_figures import read_saved_figure
 from .table_plots import (
     agreement_text, error_bars, METRIC_NAMES, rescale_paper, table_title, TIER_COLOURS)
-from .table_results import metric_value, read_records, table_results
+from .table_results import (
+    measured_text, metric_value, pooled_deviation, read_records, row_deviations, runs_by_row, table_results)
 from .tables import ABLATIONS
 
 # %% ../../nbs/09_study/11_curve_plots.ipynb #12c9ce27
 def mean_line(
     x:Sequence,
     samples:Sequence[Sequence[float]], # of each x, one for each seed
+    deviations:Sequence[float|None],   # of each x, of a seed: `pooled_deviation`
     name:str,
     colour:str,
     **more,                            # of go.Scatter
 ) -> go.Scatter:
     "A line of means with their standard errors."
     mean = [np.mean(s) for s in samples]
-    error = [np.std(s, ddof=1)/len(s)**0.5 if len(s) > 1 else None for s in samples]
+    error = [None if d is None else d/len(s)**0.5 for s, d in zip(samples, deviations)]
     text = [f'{name} {m:.3g}' + ('' if e is None else f' ± {e:.2g}') for m, e in zip(mean, error)]
     look = dict(mode='lines+markers', line_color=colour, hovertext=text, hoverinfo='x+text') | more
     return go.Scatter(x=list(x), y=[round(m, 3) for m in mean], error_y=error_bars(error), name=name, **look)
@@ -56,14 +58,16 @@ def plot_p(
     number:str='3',          # a table whose rows change p alone
 ) -> go.Figure:
     "mIoU against the crop ratio p, with one scene as the model of each p segments it."
-    default = preset('terrarium').p
+    if records is None: records = read_records()
+    default, deviations = preset('terrarium').p, row_deviations(records)
     found = zip(ABLATIONS[number].rows, table_results(number, records=records))
     rows = dict(sorted((row.changes.get('p', default), results) for row, results in found))
     ran = {p: r for p, r in rows.items() if r['records']}
     fig = go.Figure()
     for m, colour in TIER_COLOURS.items():
         samples = [[metric_value(r, m) for r in row['records']] for row in ran.values()]
-        fig.add_trace(mean_line(ran, samples, m, colour, line_width=3 if m == 'all' else 1.5))
+        fig.add_trace(mean_line(ran, samples, [deviations[m][0]]*len(ran), m, colour,
+                                line_width=3 if m == 'all' else 1.5))
     paper = [np.mean(r['paper']) for r in rows.values()]
     rescaled = rescale_paper(paper, [r['mean']['all'] for r in rows.values()])
     fig.add_scatter(x=list(rows), y=rescaled.tolist(), hovertext=[f'paper {v:.1f}' for v in paper],
@@ -80,7 +84,8 @@ def plot_p(
     subtitle = agreement_text(list(rows.values()), 'all')
     return style_figure(fig, table_title(number), subtitle, 560, images=images,
                         xaxis=dict(title='p', tickvals=list(rows), range=[-0.07, 1.07], showspikes=False),
-                        yaxis=dict(title='mIoU, %', domain=[0, 0.72 if images else 1], rangemode='tozero'),
+                        yaxis=dict(title=f'mIoU, %  {measured_text(list(rows.values()))}'.strip(),
+                                   domain=[0, 0.72 if images else 1], rangemode='tozero'),
                         hovermode='x unified', legend=dict(x=1.02, y=0, yanchor='bottom'),
                         margin=dict(t=80, r=160))
 
@@ -96,12 +101,16 @@ def plot_resolutions(
         raise ValueError(f'There is no tier {tier!r}: choose from {", ".join(TIER_COLOURS)}')
     if records is None: records = read_records()
     fig, rows = go.Figure(), [*table_results('3', records=records), table_results('8', records=records)[0]]
+    runs = [[r['resolutions'] for r in row] for row in runs_by_row(records)]
+    deviations = [pooled_deviation([[100*seed[k][tier] for seed in row] for row in runs])[0]
+                  for k in range(len(RESOLUTIONS))]
     for row, colour, symbol in zip(rows, (*OKABE_ITO, INK), LINE_SYMBOLS):
         if not row['records']: continue
         sizes = [[r['resolutions'][k] for r in row['records']] for k in range(len(RESOLUTIONS))]
         samples = [[100*at_size[tier] for at_size in seeds] for seeds in sizes]
         crops = [seeds[0]['crop'] for seeds in sizes]
-        fig.add_trace(mean_line(crops, samples, row['name'], colour, marker=dict(symbol=symbol, size=9)))
+        fig.add_trace(mean_line(crops, samples, deviations, row['name'], colour,
+                                marker=dict(symbol=symbol, size=9)))
     if fig.data:
         fig.add_vline(preset('terrarium').crop, line=dict(dash='dot', color=INK, width=1),
                       annotation_text='trained at')
@@ -127,7 +136,11 @@ def plot_alignment(
         for name, colour, row, when in curves:
             seeds = [r['alignment'] for r in row['records']]
             layers, samples = list(seeds[0]), [[measure(s[l][when]) for s in seeds] for l in seeds[0]]
+            alike = rows if when == 'after' else [row]         # before the adapter, all rows are the same
+            deviations = [pooled_deviation([[measure(r['alignment'][l][when]) for r in other['records']]
+                                            for other in alike])[0] for l in layers]
             names = ['stem' if l == '0' else l for l in layers]
-            fig.add_trace(mean_line(names, samples, name, colour, legendgroup=name, showlegend=j == 1), 1, j)
+            fig.add_trace(mean_line(names, samples, deviations, name, colour, legendgroup=name,
+                                    showlegend=j == 1), 1, j)
     fig.update_xaxes(title='layer of CLIP', type='category')
     return style_figure(fig, 'Agreement of the two resolutions', '', 420, margin_t=80)

@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 from ..basics.figures import BELOW, FAINT, OKABE_ITO, style_figure
 from ..basics.pictures import CLEAR, INK
 from .table_plots import check_metrics, error_bars, METRIC_NAMES, seeds_text
-from .table_results import read_records, row_results
+from .table_results import measured_text, read_records, row_deviations, row_results
 from .tables import ABLATIONS, AblationRow
 
 # %% ../../nbs/09_study/09_run_plots.ipynb #daad27e8
@@ -25,14 +25,14 @@ def rows_by_group(
     records:dict[str, dict], # of `read_records`
 ) -> list[tuple[str, str, list[dict]]]: # name of the group, its colour, rows of `row_results`
     "All rows with records, each configuration once, grouped by table; MROVSeg itself is the last group."
-    groups, known = {}, []
+    groups, known, deviations = {}, [], row_deviations(records)
     for number, table in ABLATIONS.items():
         group = f'Table {number[0]}' if number[0].isdigit() else table.title
         for row in table.rows:
             if row.changes in known: continue
             known.append(row.changes)
             if not row.changes: row = AblationRow('MROVSeg', {}, row.paper)
-            found = row_results(row, table.seeds, records)
+            found = row_results(row, table.seeds, records, deviations=deviations)
             if found['records']: groups.setdefault(group if row.changes else 'MROVSeg', []).append(found)
     whole = groups.pop('MROVSeg', [])
     coloured = [(group, colour, rows) for (group, rows), colour in zip(groups.items(), cycle(OKABE_ITO))]
@@ -85,7 +85,8 @@ def plot_cost(
         costs = [mean_cost(r, cost) for _, _, rows in groups for r in rows] or [0]
         left, right = min(costs) - 0.3*np.ptp(costs), max(costs) + 0.05*np.ptp(costs)    # room for names
         fig.update_xaxes(title=label, range=[left, right], col=j)
-    subtitle = 'with a name: no row at the same cost or less is better'
+    measured = measured_text([r for _, _, rows in groups for r in rows])
+    subtitle = '; '.join(filter(None, ['with a name: no row at the same cost or less is better', measured]))
     title = f'{METRIC_NAMES[metric]} against cost'
     return style_figure(fig, title, subtitle, 500, legend=BELOW, margin=dict(t=80, b=100), yaxis_title='%')
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RESOLUTIONS', 'FULL_RESOLUTION', 'TIMED_PASSES', 'miou_by_resolution', 'measure_model', 'run_folder',
-           'train_and_record', 'changes_text', 'missing_runs', 'update_seconds', 'train_with_one_thread', 'ablate']
+           'earlier_results', 'remeasure', 'train_and_record', 'changes_text', 'missing_runs', 'update_seconds',
+           'train_with_one_thread', 'ablate']
 
 # %% ../../nbs/09_study/03_runs.ipynb #3032593e
 import json, shutil
@@ -18,10 +19,10 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from ..basics.files import cache_folder, write_atomic
-from ..basics.records import write_record
-from ..data.terrarium import CLASSES, THINGS, terrarium
+from ..basics.records import commit, write_record
+from ..data.terrarium import CLASSES, MEASURED_SCENES, THINGS, terrarium
 from .table_results import (
-    CODE_VERSIONS, Run, clip_weights_digest, read_records, records_folder, row_runs)
+    CODE_VERSIONS, Run, clip_weights_digest, read_records, record_files, record_key, records_folder, row_runs)
 from .tables import ABLATIONS, ablation_table
 from .alignment import measure_alignment
 from .attention import attention_on_objects
@@ -29,6 +30,7 @@ from .embeddings import mean_silhouette, query_embeddings
 from ..evaluation.evaluate import evaluate
 from ..evaluation.reports import to_json
 from ..evaluation.speed import cost, forward_seconds
+from ..methods.registry import load_model
 from ..mrovseg.model import MROVSeg, MROVSegConfig
 from ..clip.model_files import config_from_json
 from ..training.recipes import recipe as recipe_of
@@ -56,13 +58,13 @@ def miou_by_resolution(
 # %% ../../nbs/09_study/03_runs.ipynb #ebc56272
 def measure_model(
     model:MROVSeg,
-    scenes:int=256,       # of Terrarium's validation split
+    scenes:int=MEASURED_SCENES,     # of Terrarium's validation split
     progress:bool=False,
 ) -> dict:                # JSON
     "All that is recorded of a trained model."
     data = terrarium('val', scenes, model.crop).in_memory()
     vocabulary, rows = data.vocabulary, data.rows
-    also = ('boundary', 'sizes', 'oracles', 'panoptic')
+    also = ('boundary', 'sizes', 'oracles', 'panoptic', 'bootstrap')
     found = evaluate(model, data, also=also, progress=progress)
     measured = dict(results=found, cost=cost(model, (model.crop, model.crop), len(vocabulary)),
                     resolutions=miou_by_resolution(model),
@@ -78,26 +80,55 @@ def measure_model(
 def run_folder(run:Run) -> Path: # of its checkpoints and weights
     return cache_folder()/'runs'/run.key
 
+def earlier_results(
+    record:dict|None, # of the same run; None: it has none
+    curve:list,       # of the weights that are measured now
+) -> list[dict]:      # the newest first
+    "What other versions of the evaluation found, with the code that found it."
+    if record is None: return []
+    elsewhere = ('key', 'clip', 'config', 'recipe', 'seed', 'earlier')
+    before = {k: v for k, v in record.items() if k not in elsewhere}
+    before['same_curve'] = record['curve'] == curve
+    return [e for e in (before, *record.get('earlier', ()))
+            if e['parts']['evaluation'] != CODE_VERSIONS['evaluation']]
+
+def remeasure(
+    folder:str|Path,      # of a finished run
+    name:str|None=None,   # of its row, for the name of the file; None: as it is recorded
+    progress:bool=False,
+) -> dict:                # the record
+    "Measure the weights of a run and write its record."
+    folder = Path(folder)
+    training = json.loads((folder/'record.json').read_text())
+    config, seed = training['config'], training['recipe']['seed']
+    identity = dict(config=config, recipe=training['recipe'],
+                    clip=clip_weights_digest(config['clip'], config['pretrained']), parts=CODE_VERSIONS)
+    key = record_key(identity)
+    path = record_files().get(key)
+    if name is None:
+        if path is None: raise ValueError(f'{folder} has no record yet: give the name of its row')
+        name = path.name.removesuffix(f'.seed{seed}.{key}.json')
+    measured = measure_model(load_model(folder), progress=progress)
+    if name != 'default' or seed: del measured['results']['confusion']
+    kept = ('seed', 'steps', 'seconds', 'threads', 'commit', 'curve')
+    before = earlier_results(json.loads(path.read_text()) if path else None, training['curve'])
+    return write_record(records_folder()/f'{name}.seed{seed}.{key}.json', key=key, **identity,
+                        **{k: training[k] for k in kept}, **measured, measured_by=commit(), earlier=before)
+
 def train_and_record(
     run:Run,
     name:str,             # of its row, for the name of the file
     progress:bool=False,
 ) -> Path:                # of the record
-    "Train a run, measure the model and write the record."
+    "Train a run unless it is trained, measure the model and write the record."
     folder = run_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder/'lock', timeout=0):
-        model = train_model(run.config, run.recipe, folder, resume=True, every=100, progress=progress)
-        training = json.loads((folder/'record.json').read_text())
-        kept = ('config', 'recipe', 'seed', 'steps', 'seconds', 'threads', 'commit', 'curve')
-        measured = measure_model(model)
-        if name != 'default' or run.recipe.seed: del measured['results']['confusion']
-        path = records_folder()/f'{name}.seed{run.recipe.seed}.{run.key}.json'
-        clip = clip_weights_digest(run.config.clip, run.config.pretrained)
-        write_record(path, key=run.key, clip=clip, parts=CODE_VERSIONS,
-                     **{k: training[k] for k in kept}, **measured)
-        shutil.rmtree(folder/'checkpoints')
-    return path
+        if not (folder/'record.json').exists():
+            train_model(run.config, run.recipe, folder, resume=True, every=100, progress=progress)
+        record = remeasure(folder, name, progress)
+        shutil.rmtree(folder/'checkpoints', ignore_errors=True)
+    return records_folder()/f'{name}.seed{run.recipe.seed}.{record["key"]}.json'
 
 # %% ../../nbs/09_study/03_runs.ipynb #1ce90872
 def changes_text(changes:dict) -> str:
@@ -112,8 +143,8 @@ def missing_runs(
     numbers:Sequence[str]=tuple(ABLATIONS),
     recipe:str='ablation',
 ) -> list[tuple[Run, str]]: # run, text of its changes
-    "Runs without a record, each once, in the order of their seeds."
-    records, found = read_records(), {}
+    "Runs without a record by this version of the evaluation, each once, in the order of their seeds."
+    records, found = read_records(CODE_VERSIONS['evaluation']), {}
     tables = [ABLATIONS[n] for n in numbers]
     for seed in range(max(t.seeds for t in tables)):
         for row in (row for t in tables if seed < t.seeds for row in t.rows):

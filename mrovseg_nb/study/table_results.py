@@ -4,7 +4,9 @@
 
 # %% auto #0
 __all__ = ['CODE_VERSIONS', 'METRICS', 'clip_weights_digest', 'run_key', 'Run', 'row_runs', 'records_folder', 'fill_defaults',
-           'record_key', 'read_records', 'metric_value', 'row_results', 'table_results', 'row_lines', 'order_agreement']
+           'record_key', 'record_files', 'at_version', 'read_records', 'pooled_deviation', 'least_difference',
+           'runs_by_row', 'metric_value', 'row_deviations', 'scene_error', 'row_results', 'table_results',
+           'measured_text', 'row_lines', 'told_apart', 'scene_interval', 'order_agreement']
 
 # %% ../../nbs/09_study/02_table_results.ipynb #def838dd
 import json
@@ -12,20 +14,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import sha256
-from itertools import permutations
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, t as student_t
 
 from ..basics.files import cache_folder, file_digest, shipped
 from ..clip.model_files import config_from_json
+from ..evaluation.bootstrap import paired_interval, read_draws
 from ..mrovseg.model import MROVSegConfig, preset
 from .tables import ABLATIONS, AblationRow, ablation_table
 from ..training.recipes import Recipe, recipe as recipe_of
 
 # %% ../../nbs/09_study/02_table_results.ipynb #99b25ee6
-CODE_VERSIONS = dict(data=1, model=1, training=1, evaluation=1)
+# evaluation 2: eq. 9 enlarges the mask logits before the sigmoid; 1,024 scenes instead of 256; bootstrap
+CODE_VERSIONS = dict(data=1, model=1, training=1, evaluation=2)
 
 @cache
 def clip_weights_digest(clip:str, pretrained:str|None) -> str:
@@ -39,8 +43,9 @@ def run_key(
     clip:str,               # of `clip_weights_digest`
     parts:dict[str, int],   # CODE_VERSIONS
 ) -> str:                   # 12 hexadecimal digits
-    "The identity of a run, whatever its number of worker processes: the result does not depend on it."
+    "The identity of the weights of a run; its number of workers and the evaluation do not change them."
     recipe = {k: v for k, v in recipe.items() if k != 'workers'}
+    parts = parts | dict(evaluation=1)            # as in the first keys
     identity = dict(config=config, recipe=recipe, clip=clip, parts=parts)
     return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -85,12 +90,66 @@ def record_key(record:dict) -> str:
     recipe = fill_defaults(asdict(Recipe()), record['recipe'])
     return run_key(config, recipe, record['clip'], record['parts'])
 
-def read_records() -> dict[str, dict]: # key of the run -> record
-    "All finished runs: those that come with the package and those of this machine."
-    folders = {shipped('results')/'ablation', records_folder()}
-    paths = sorted(path for folder in folders for path in folder.glob('*.seed*.json'))
-    records = [json.loads(path.read_text()) for path in paths]
-    return {record_key(r): r for r in records}
+def record_files() -> dict[str, Path]: # key of the run -> its record
+    "The records of all finished runs: those that come with the package and those of this machine."
+    folders = dict.fromkeys([shipped('results')/'ablation', records_folder()])
+    paths = [path for folder in folders for path in sorted(folder.glob('*.seed*.json'))]
+    return {record_key(json.loads(path.read_text())): path for path in paths}
+
+# %% ../../nbs/09_study/02_table_results.ipynb #e64bd438
+def at_version(
+    record:dict,
+    version:int,  # of the evaluation
+) -> dict|None:   # None: it was not measured by this version
+    "A record with the numbers of one version of the evaluation."
+    if record['parts']['evaluation'] == version: return record
+    entries = [e for e in record.get('earlier', ()) if e['parts']['evaluation'] == version]
+    kept = {k: record[k] for k in ('key', 'clip', 'config', 'recipe', 'seed', 'steps') if k in record}
+    return kept | entries[0] if entries else None
+
+def read_records(
+    version:int|None=None, # of the evaluation; None: of which there are most, the newest among equals
+) -> dict[str, dict]:      # key of the run -> record
+    "All finished runs, as one version of the evaluation measured them."
+    records = {key: json.loads(path.read_text()) for key, path in record_files().items()}
+    measured = [{x['parts']['evaluation'] for x in (r, *r.get('earlier', ()))} for r in records.values()]
+    versions = [v for of_run in measured for v in of_run]
+    if version is None: version = max(set(versions), key=lambda v: (versions.count(v), v), default=None)
+    found = {key: at_version(r, version) for key, r in records.items()}
+    return {key: r for key, r in found.items() if r is not None}
+
+# %% ../../nbs/09_study/02_table_results.ipynb #7beeb6e5
+def pooled_deviation(
+    groups:Sequence[Sequence[float]], # the results of each row, one for each seed; nan is left out
+) -> tuple[float|None, int]: # standard deviation, None if no row has two seeds; degrees of freedom
+    "The standard deviation of a seed, the same for all rows."
+    groups = [v[~np.isnan(v)] for v in map(np.asarray, groups)]
+    groups = [v for v in groups if len(v)]
+    freedom = sum(len(v) - 1 for v in groups)
+    squares = sum(((v - v.mean())**2).sum() for v in groups)
+    return (float((squares/freedom)**0.5) if freedom else None), freedom
+
+def least_difference(
+    deviation:float, # of `pooled_deviation`
+    freedom:int,
+    seeds:int=2,     # of one row
+    others:int=2,    # of the other row
+    share:float=0.95,
+) -> float:
+    "The smallest difference of two means that seeds alone would exceed in at most 1 - share of all cases."
+    return float(student_t.ppf((1 + share)/2, freedom) * deviation * (1/seeds + 1/others)**0.5)
+
+def runs_by_row(
+    records:dict[str, dict], # of `read_records`
+    recipe:str='ablation',   # a name of RECIPES
+) -> list[list[dict]]:       # the records of each configuration, one for each seed
+    "The runs of a recipe that differ in nothing but their seed."
+    def text(recipe): return json.dumps(recipe | dict(seed=None, workers=None), sort_keys=True)
+    wanted, rows = text(asdict(recipe_of(recipe))), {}
+    for r in records.values():
+        if text(fill_defaults(asdict(Recipe()), r['recipe'])) == wanted:
+            rows.setdefault(json.dumps(r['config'], sort_keys=True), []).append(r)
+    return list(rows.values())
 
 # %% ../../nbs/09_study/02_table_results.ipynb #ffe6eaa6
 METRICS = dict(                                  # where a number stands in a record
@@ -111,22 +170,38 @@ def metric_value(
     for k in METRICS[metric]: value = value[k]
     return np.nan if value is None else 100*value
 
+def row_deviations(
+    records:dict[str, dict], # of `read_records`
+    recipe:str='ablation',
+) -> dict[str, tuple[float|None, int]]: # of each metric: percent, degrees of freedom
+    "How much each metric varies with the seed, pooled over all rows."
+    rows = runs_by_row(records, recipe)
+    return {m: pooled_deviation([[metric_value(r, m) for r in row] for row in rows]) for m in METRICS}
+
+def scene_error(records:Sequence[dict], metric:str) -> float|None: # of the seeds of a row
+    "The standard error of a row's mean due to the choice of scenes, percent; None where there are no draws."
+    boots = [r['results'].get('bootstrap', {}) for r in records]
+    if not boots or not all(metric in b.get('draws', ()) for b in boots): return None
+    return float(np.nanstd(np.mean([read_draws(b, metric) for b in boots], 0)))
+
 def row_results(
     row:AblationRow,
     seeds:int,
     records:dict[str, dict], # of `read_records`
     recipe:str='ablation',
-) -> dict:                   # name, paper, done, records; mean and error of each metric, percent or None
+    deviations:dict|None=None, # of `row_deviations`; None: computed
+) -> dict: # name, paper, done, records; of each metric mean, error, scene_error, percent or None, and freedom
     "The results of a row."
+    if deviations is None: deviations = row_deviations(records, recipe)
     keys = [r.key for r in row_runs(row, seeds, recipe)]
     found = [records[k] for k in keys if k in records]
-    mean, error = dict.fromkeys(METRICS), dict.fromkeys(METRICS)
-    for m in METRICS:
-        values = np.array([metric_value(r, m) for r in found])
-        if len(values): mean[m] = float(values.mean())
-        if len(values) > 1: error[m] = float(values.std(ddof=1)/len(values)**0.5)
-    done = len(found) == seeds
-    return dict(name=row.name, paper=row.paper, done=done, records=found, mean=mean, error=error)
+    mean, error, freedom = dict.fromkeys(METRICS), dict.fromkeys(METRICS), {}
+    for m, (deviation, freedom[m]) in deviations.items():
+        if found: mean[m] = float(np.mean([metric_value(r, m) for r in found]))
+        if found and deviation is not None: error[m] = deviation/len(found)**0.5
+    of_scenes = {m: scene_error(found, m) for m in METRICS}
+    return dict(name=row.name, paper=row.paper, done=len(found) == seeds, records=found,
+                mean=mean, error=error, freedom=freedom, scene_error=of_scenes)
 
 # %% ../../nbs/09_study/02_table_results.ipynb #bfb574cf
 def table_results(
@@ -137,7 +212,18 @@ def table_results(
     "The results of a table."
     table = ablation_table(number)
     if records is None: records = read_records()
-    return [row_results(row, table.seeds, records, recipe) for row in table.rows]
+    deviations = row_deviations(records, recipe)
+    return [row_results(row, table.seeds, records, recipe, deviations) for row in table.rows]
+
+def measured_text(
+    rows:list[dict], # of `table_results`
+) -> str:            # '' where nothing is recorded
+    "On how many scenes and by which evaluation the rows were measured; ValueError if they differ in it."
+    how = {(r['parts']['evaluation'], r['results']['pictures']) for row in rows for r in row['records']}
+    if len(how) > 1:
+        raise ValueError('Results of different evaluations cannot stand in one table: '
+                         + ' and '.join(f'version {v}, {n:,} scenes' for v, n in sorted(how)))
+    return ''.join(f'{n:,} scenes (evaluation {v})' for v, n in how)
 
 def row_lines(
     recipe:str='ablation',
@@ -146,28 +232,51 @@ def row_lines(
     "Results as text, one line for each row."
     records = read_records()
     for number in numbers:
-        table = ABLATIONS[number]
-        for row in table_results(number, recipe, records):
+        table, rows = ABLATIONS[number], table_results(number, recipe, records)
+        measured = measured_text(rows)
+        for row in rows:
             count, means = len(row['records']), []
             for m in ('all', 'base', 'novel') if count else ():
                 error = '    ' if row['error'][m] is None else f'±{row["error"][m]:.1f}'
                 means.append(f'{m} {row["mean"][m]:4.1f}{error}')
             state = 'done' if row['done'] else 'part not run' if count else 'not run'
-            seeds = f'{count} of {table.seeds} seeds'
-            yield f'{number:5}  {row["name"]:32}  {seeds}  {"  ".join(means):43}  {state}'
+            seeds, how = f'{count} of {table.seeds} seeds', measured if count else ''
+            yield f'{number:5}  {row["name"]:32}  {seeds}  {"  ".join(means):41}  {how:27}  {state}'
 
 # %% ../../nbs/09_study/02_table_results.ipynb #38716840
+def told_apart(
+    a:dict,           # of `row_results`
+    b:dict,
+    metric:str='all',
+    share:float=0.95,
+) -> bool:
+    "Whether two rows differ by more than their seeds explain."
+    if a['error'][metric] is None: return False
+    error = np.hypot(a['error'][metric], b['error'][metric])
+    return bool(abs(a['mean'][metric] - b['mean'][metric])
+                >= student_t.ppf((1 + share)/2, a['freedom'][metric])*error)
+
+def scene_interval(a:dict, b:dict, metric:str='all') -> tuple[float, float]|None: # `a`, `b` of `row_results`
+    "The 95 % interval over scenes of the difference of two rows, points; None where there are no draws."
+    if None in (a['scene_error'][metric], b['scene_error'][metric]): return None
+    boots = ([r['results']['bootstrap'] for r in row['records']] for row in (a, b))
+    return paired_interval(*boots, metric)
+
 def order_agreement(
     rows:list[dict],    # of `table_results`
     metric:str='all',   # of METRICS
-) -> dict|None:         # tau; unlike, the pairs in the other order:
-                        # (better in the paper, worse in the paper, difference here, its standard error)
+) -> dict|None:         # pairs; told, how many can be told apart; tau, or None; unlike, those of them in the
+                        # other order: (better in the paper, worse, difference here, error, `scene_interval`)
     "How far rows have the paper's order; None where the paper has no numbers or a row is not run."
     if not all(r['paper'] and r['done'] for r in rows): return None
     paper, here = [np.mean(r['paper']) for r in rows], [r['mean'][metric] for r in rows]
-    unlike = []
-    for a, b in permutations(range(len(rows)), 2):
+    pairs, unlike = list(combinations(range(len(rows)), 2)), []
+    told = [(a, b) for a, b in pairs if told_apart(rows[a], rows[b], metric)]
+    for a, b in told:
+        if paper[a] < paper[b]: a, b = b, a
         if paper[a] > paper[b] and here[a] < here[b]:
             error = float(np.hypot(rows[a]['error'][metric], rows[b]['error'][metric]))
-            unlike.append((rows[a]['name'], rows[b]['name'], here[a] - here[b], error))
-    return dict(tau=float(kendalltau(paper, here).statistic), unlike=unlike)
+            unlike.append((rows[a]['name'], rows[b]['name'], here[a] - here[b], error,
+                           scene_interval(rows[a], rows[b], metric)))
+    tau = float(kendalltau(paper, here).statistic) if 2*len(told) >= len(pairs) else None
+    return dict(pairs=len(pairs), told=len(told), tau=tau, unlike=unlike)
