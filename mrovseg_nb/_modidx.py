@@ -1453,6 +1453,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'mrovseg_nb/mrovseg/model.py')},
             'mrovseg_nb.mrovseg.slicing': { 'mrovseg_nb.mrovseg.slicing.low_resolution_scale': ( '04_mrovseg/slicing.html#low_resolution_scale',
                                                                                                  'mrovseg_nb/mrovseg/slicing.py'),
+                                            'mrovseg_nb.mrovseg.slicing.plan_slices': ( '04_mrovseg/slicing.html#plan_slices',
+                                                                                        'mrovseg_nb/mrovseg/slicing.py'),
                                             'mrovseg_nb.mrovseg.slicing.slice_tokens': ( '04_mrovseg/slicing.html#slice_tokens',
                                                                                          'mrovseg_nb/mrovseg/slicing.py')},
             'mrovseg_nb.mrovseg.text_conditioning': { 'mrovseg_nb.mrovseg.text_conditioning.TextConditioning': ( '04_mrovseg/text_conditioning.html#textconditioning',

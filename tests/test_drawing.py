@@ -39,9 +39,9 @@ def shapes_of_a_small_model():
     from mrovseg_nb.clip.layers import up
     from mrovseg_nb.mrovseg.model import MROVSeg, preset
     from mrovseg_nb.clip.outputs import image_queries
-    from mrovseg_nb.clip.windows import plan_windows, slice_image
+    from mrovseg_nb.clip.windows import slice_image
     from mrovseg_nb.mrovseg.views import encode_views
-    from mrovseg_nb.mrovseg.slicing import low_resolution_scale, slice_tokens
+    from mrovseg_nb.mrovseg.slicing import low_resolution_scale, plan_slices
     model = MROVSeg(replace(preset('terrarium'), pretrained=None, width=96, pixel_dim=40, queries=7)).eval()
     clip, config, adapter = model.clip, model.config, model.adapter
     decoder, masks = model.decoder, model.attention_masks
@@ -61,7 +61,7 @@ def shapes_of_a_small_model():
     with torch.no_grad():
         output = model(images, torch.randn(5, clip.embed_dim))
         grid, views = clip.grid_of(images), encode_views(clip, images, config.p, model.tokens)
-        windows = plan_windows(grid, slice_tokens(config.p, model.tokens))
+        windows = plan_slices(grid, config.p, model.tokens)
         slices = slice_image(images, windows, clip.patch).flatten(0, 1)
         low = up(images, tuple(round(side*low_resolution_scale(config.p)) for side in images.shape[-2:]))
         made |= {'slices': slices, 'low': low, 'P^l': clip.features(slices).maps[1], 'H̄^l': views.lr[1],

@@ -126,7 +126,7 @@ def two_views(w, images, p, crop, patch=8):
     lr, cls = clip_maps(w, up(images, low))
     if p == 0: return [up(m, (H, W)) for m in lr], lr, cls
     side = max(1, round(p*(crop//patch)))
-    h, l = min(side, H), min(side, W)
+    h, l = (H, W) if p == 1 else (min(side, H), min(side, W))
     total, count = None, torch.zeros(H, W)
     for top in window_starts(H, h):
         for left in window_starts(W, l):
