@@ -42,7 +42,7 @@ def resized_rows(
     return up(mixed[None], (len(rows), W))[0]
 
 # %% ../../nbs/03_clip/10_interface.ipynb #43d8eb64
-STRIP_BYTES = 2**26
+STRIP_BYTES = 2**25
 
 class ImageScores:
     "The scores of K classes in one image, at any size and some rows at a time."
@@ -140,8 +140,8 @@ def batches(
     sizes = [rule.size(im.shape[:2], patch) for im in images]
     for size in dict.fromkeys(sizes):
         which = [i for i, s in enumerate(sizes) if s == size]
-        same = [resize(images[i], protocol, patch) if protocol else images[i] for i in which]
-        yield which, torch.cat([up(image_tensor(im), size) for im in same]).to(self.clip.mean.device)
+        same = np.stack([resize(images[i], rule, patch) for i in which])
+        yield which, image_tensor(same, self.clip.mean.device)
 
 # %% ../../nbs/03_clip/10_interface.ipynb #4f9063e2
 @patch
