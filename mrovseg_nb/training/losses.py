@@ -123,7 +123,7 @@ def output_loss(
     labels:Tensor, # (B, H, W) integer classes
     w:LossWeights=LossWeights(),
     ignore:int=255,
-    targets:float|None=None, # mean number of targets of the micro-batches of the step; None: those of this one
+    targets:float|None=None, # mean number in a micro-batch of the step; None: the number in this one
 ) -> dict[str, Tensor]: # the losses of the last block; `total`, with those of earlier blocks
     "The losses of all blocks of queries."
     truth = [class_masks(l, ignore) for l in labels]
