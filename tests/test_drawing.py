@@ -38,10 +38,10 @@ def shapes_of_a_small_model():
     import torch
     from mrovseg_nb.clip.layers import up
     from mrovseg_nb.mrovseg.model import MROVSeg, preset
-    from mrovseg_nb.clip.outputs import semantic_scores
-    from mrovseg_nb.clip.windows import plan_windows, slice_image
+    from mrovseg_nb.clip.outputs import image_queries
+    from mrovseg_nb.clip.windows import slice_image
     from mrovseg_nb.mrovseg.views import encode_views
-    from mrovseg_nb.mrovseg.slicing import low_resolution_scale, slice_tokens
+    from mrovseg_nb.mrovseg.slicing import low_resolution_scale, plan_slices
     model = MROVSeg(replace(preset('terrarium'), pretrained=None, width=96, pixel_dim=40, queries=7)).eval()
     clip, config, adapter = model.clip, model.config, model.adapter
     decoder, masks = model.decoder, model.attention_masks
@@ -61,13 +61,14 @@ def shapes_of_a_small_model():
     with torch.no_grad():
         output = model(images, torch.randn(5, clip.embed_dim))
         grid, views = clip.grid_of(images), encode_views(clip, images, config.p, model.tokens)
-        windows = plan_windows(grid, slice_tokens(config.p, model.tokens))
+        windows = plan_slices(grid, config.p, model.tokens)
         slices = slice_image(images, windows, clip.patch).flatten(0, 1)
         low = up(images, tuple(round(side*low_resolution_scale(config.p)) for side in images.shape[-2:]))
         made |= {'slices': slices, 'low': low, 'P^l': clip.features(slices).maps[1], 'H̄^l': views.lr[1],
                  '[CLS]': views.cls[config.cls_layer], 'Q': adapter.query, 'X': clip.project(made['X_prop']),
                  'void': model.background, 'M_mask': output.masks, 'logits': output.classes,
-                 'scores': semantic_scores(output)}
+                 'scores': torch.stack([q.rows(q.input_size, range(q.input_size[0]))
+                                        for q in image_queries(output, images)])}
     (H, W), (h, w) = grid, views.lr[0].shape[-2:]
     symbols = dict(B=2, S=len(windows.corners), P=clip.patch, H=H, W=W, h=h, w=w, N=config.queries,
                    C=config.pixel_dim, D=config.width, D_l=clip.widths[1], E=clip.embed_dim,

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..clip.clip import FrozenCLIP
 from ..clip.layers import up
-from ..clip.windows import plan_windows, restore_map, slice_image
-from .slicing import low_resolution_scale, slice_tokens
+from ..clip.windows import restore_map, slice_image
+from .slicing import low_resolution_scale, plan_slices
 
 # %% ../../nbs/04_mrovseg/02_views.ipynb #88f1d0f8
 @dataclass
@@ -36,11 +36,10 @@ def encode_views(
     P, grid = clip.patch, clip.grid_of(images)
     low_grid = [max(1, round(g * low_resolution_scale(p))) for g in grid]
     low = up(images, (low_grid[0]*P, low_grid[1]*P))                                     # (B, 3, h*P, w*P)
-    size = slice_tokens(p, crop)
-    if not size:
+    windows = plan_slices(grid, p, crop)
+    if windows is None:
         lr = clip.features(low)
         return Views([up(m, grid) for m in lr.maps], lr.maps, lr.cls, False)
-    windows = plan_windows(grid, size)
     slices = slice_image(images, windows, P)                                             # (B, S, 3, h*P, w*P)
     (B, S), flat = slices.shape[:2], slices.flatten(0, 1)
     if flat.shape[1:] == low.shape[1:]:                                                  # one size: one batch

@@ -11,9 +11,9 @@ import numpy as np, torch, torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..clip.windows import plan_windows, Windows
+from ..clip.windows import Windows
 from ..mrovseg.model import MROVSeg
-from ..mrovseg.slicing import slice_tokens
+from ..mrovseg.slicing import plan_slices
 from ..mrovseg.views import encode_views
 
 # %% ../../nbs/09_study/04_alignment.ipynb #af5ec8ea
@@ -123,7 +123,7 @@ def measure_alignment(
     (_, x), c = batches[0], model.config
     views = encode_views(model.clip, x, c.p, model.tokens)
     if not views.sliced: return {}
-    windows, out = plan_windows(model.clip.grid_of(x), slice_tokens(c.p, model.tokens)), {}
+    windows, out = plan_slices(model.clip.grid_of(x), c.p, model.tokens), {}
     for l, fuse in zip(c.fusion_layers, model.adapter.fusions):
         hr, lr = views.hr[l], views.lr[l]
         first, second = fuse.dconv(fuse.norm_hr(hr)), fuse.lr(fuse.norm_lr(lr))

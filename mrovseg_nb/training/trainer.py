@@ -25,6 +25,7 @@ from mrovseg_nb.training.checkpoints import (
     DamagedCheckpoint, differences, flatten_optimizer, list_checkpoints, nest_optimizer, read_checkpoint,
     set_aside,
     write_checkpoint)
+from .losses import label_values
 from .progress import training_progress
 from .recipes import Recipe, learning_rate
 from .setup import StartModel, build_from, number_of_images
@@ -70,16 +71,28 @@ def parts(self:Trainer) -> Iterator[dict]:
     return micro_batch_loader(MicroBatches(self.data, r.augment, self.size, r.lanes, r.seed, *here),
                               r.workers)
 
+# %% ../../nbs/07_training/09_trainer.ipynb #5b1ce36f
+@patch
+def mean_targets(self:Trainer,
+    parts:list[dict], # the micro-batches of this process in a step
+) -> float:
+    "The number of targets of a micro-batch, the mean over those of all processes."
+    device = self.accelerator.device
+    found = sum(len(label_values(l, self.data.ignore)) for part in parts for l in part['labels'].to(device))
+    return self.accelerator.reduce(torch.tensor(found/len(parts), device=device), 'mean').item()
+
 # %% ../../nbs/07_training/09_trainer.ipynb #63a9bffa
 @patch
 def advance(self:Trainer,
             source:Iterator[dict]) -> dict: # step, mean losses, norm of the gradient, learning rate
     "Take one step."
     a, r, losses, ids = self.accelerator, self.recipe, [], []
-    for i in range(r.accumulate):
-        part = next(source)
+    parts = [next(source) for _ in range(r.accumulate)]
+    targets = self.mean_targets(parts)
+    for i, part in enumerate(parts):
         seed_micro_batch(r.seed, (self.done*r.accumulate + i)*a.num_processes + a.process_index)
-        losses.append(self.stepper.part(part['images'], part['labels'], last=i == r.accumulate - 1))
+        losses.append(self.stepper.part(part['images'], part['labels'], last=i == r.accumulate - 1,
+                                        targets=targets))
         self.lanes[part['lane']] = part['state']
         ids += part['ids']
     mean = {k: a.reduce(sum(l[k] for l in losses)/r.accumulate, 'mean').item() for k in losses[0]}
