@@ -96,13 +96,15 @@ class Stepper:
         images:Tensor,       # (b, 3, H, W) uint8
         labels:Tensor,       # (b, H, W) integer classes
         last:bool,           # of this process's micro-batches of the step
+        targets:float|None=None, # mean number of targets of the micro-batches of the step
     ) -> dict[str, Tensor]:  # losses
         "Forward and backward of one micro-batch."
         device = self.accelerator.device
         images, labels = image_tensor(images, device), labels.to(device, non_blocking=True)
         sync = nullcontext() if last else self.accelerator.no_sync(self.model)
         with sync, attention_kernels(device):
-            losses = training_loss(self.model(images, self.text), labels, self.recipe.loss, self.ignore)
+            output = self.model(images, self.text)
+            losses = training_loss(output, labels, self.recipe.loss, self.ignore, targets)
             self.accelerator.backward(losses['total'] / self.recipe.accumulate)
         return {k: v.detach() for k, v in losses.items()}
 
