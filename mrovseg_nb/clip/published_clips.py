@@ -63,9 +63,11 @@ def published_weights(
     known = published_clips().get(clip)
     return known and known.weights.get(str(tag).lower().replace('-', '_'))
 
-# %% ../../nbs/03_clip/13_published_clips.ipynb #6e954982
-def count_parameters(name:str) -> int|None: # None: its text tower is described on the Hub, which is out of reach
-    "The number of parameters of an architecture."
+# %% ../../nbs/03_clip/13_published_clips.ipynb #9db77723
+def count_parameters(
+    name:str,       # of an architecture
+) -> int|None:      # None: its text tower is described on the Hub, which is out of reach
+    "The number of parameters of both towers."
     import open_clip, torch
     from mrovseg_nb.clip.weights import without_logging
     try:
