@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from .. import __version__
 from .arguments import (
-    Parser, benchmark_name, clip_name, device_name, existing_file, measure_name, model_name, one_of, parse_arguments,
-    protocol_name, recipe_name, share, small_clip_name, table_name, thresholds_name, whole_number)
+    Parser, benchmark_name, clip_name, device_name, existing_file, measure_name, model_name, one_of,
+    parse_arguments, protocol_name, recipe_name, share, small_clip_name, table_name,
+    thresholds_name, whole_number)
 from .commands import (
     run_ablate, run_benchmarks, run_convert, run_demo, run_evaluate, run_models, run_recipes, run_segment,
     run_train, run_train_clip)
@@ -31,8 +32,8 @@ def number(flag:str, default:int|None, help:str, least:int=1) -> tuple[str, dict
 MODEL = option('--model', type=model_name, default='mrovseg-terrarium', metavar='NAME',
                help='a shipped name, the folder of a run, or a hub id (%(default)s)')
 ANY_MODEL = option('--model', type=model_name, metavar='NAME',
-                   help='a trained model: a shipped name, the folder of a run, or a hub id (instead: a method '
-                        'without training on a CLIP)')
+                   help='a trained model: a shipped name, the folder of a run, or a hub id (else a '
+                        'method without training on a CLIP)')
 CLIP = (option('--method', metavar='NAME',
                help='a method without training, of those that `mrovseg models` lists (the best one)'),
         option('--clip', type=clip_name, metavar='NAME',
@@ -200,11 +201,11 @@ mrovseg benchmarks'''),
             *SOURCE])], '''
 mrovseg convert --images images --masks masks --classes classes.txt --out shards
 mrovseg convert --coco objects.json --images images --out shards_of_coco'''),
-    'models': Verb(run_models, 'list models by name, those that come trained and presets; or CLIPs', [
+    'models': Verb(run_models, 'list models by name, trained ones and presets; or CLIPs', [
         option('pattern', nargs='?', default='*', metavar='PATTERN',
                help="a shell pattern, like 'mrovseg-*' (all)"),
         option('--clips', action='store_true',
-               help='list the CLIPs of open_clip: taken or refused, size, licence, on this machine or not')], '''
+               help='list the CLIPs of open_clip: taken or refused, size, licence, whether it is here')], '''
 mrovseg models
 mrovseg models --clips 'ViT-B-16*'
 mrovseg models 'mrovseg-*' '''),

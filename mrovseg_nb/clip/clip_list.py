@@ -24,7 +24,7 @@ def tower_kind(
         return kind, 'its image tower pools by attention or by a mean'
     return kind, ''
 
-# %% ../../nbs/03_clip/21_clip_list.ipynb #6db44327
+# %% ../../nbs/03_clip/21_clip_list.ipynb #e8c65065
 def clip_lines(
     pattern:str='*',      # a shell pattern of architectures, like 'ViT-B-16*'
 ) -> list[str]:           # lines of text
@@ -37,12 +37,13 @@ def clip_lines(
         taken += not reason
         size = f'{c.parameters/1e6:.0f} M parameters, about {c.megabytes} MB' if c.parameters \
             else 'size not known'
-        lines.append(f'{c.name}: {f"refused: {reason}" if reason else f"taken ({kind})"}; {size}')
+        state = f'refused: {reason}' if reason else f'taken ({kind})'
+        lines.append(f'{c.name}: {state}; {size}')
         for w in c.weights.values():
             notes = [f'licence {w.licence or "not stated"}', w.repo]
             if path := cached_weights(w): notes.append(f'on this machine, {path.stat().st_size/1e6:.0f} MB')
-            if w.quick_gelu and not c.quick_gelu: notes.append(f'refused: it is for {c.name}-quickgelu')
+            if w.quick_gelu and not c.quick_gelu: notes.append(f'refused: for {c.name}-quickgelu')
             lines.append(f'  {w.tag}: {", ".join(notes)}')
-    lines.append(f'{taken} of {len(clips)} architectures are taken. A licence is what timm states for the same '
-                 'repository; read the model card of the others.')
+    lines.append(f'{taken} of {len(clips)} architectures are taken. A licence is what timm states for the '
+                 'same repository; read the model card of the others.')
     return lines
