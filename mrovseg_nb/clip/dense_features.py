@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .clip import FrozenCLIP
 
-# %% ../../nbs/03_clip/06_dense_features.ipynb #f66f42a9
+# %% ../../nbs/03_clip/06_dense_features.ipynb #a6158cc7
 AFFINITIES = ('q-k', 'q-q', 'k-k', 'v-v', 'identity')
 
 def affinity_terms(
@@ -25,7 +25,7 @@ def affinity_terms(
                              'with +')
     return terms
 
-# %% ../../nbs/03_clip/06_dense_features.ipynb #861a7165
+# %% ../../nbs/03_clip/06_dense_features.ipynb #999faca8
 def attend(
     q:Tensor,                 # (B, heads, L, d) queries
     k:Tensor,                 # (B, heads, L, d) keys
@@ -45,7 +45,7 @@ def attend(
             received = received + F.scaled_dot_product_attention(a, b, values, bias, scale=scale)
     return received
 
-# %% ../../nbs/03_clip/06_dense_features.ipynb #91c622a7
+# %% ../../nbs/03_clip/06_dense_features.ipynb #7279580a
 def gaussian_bias(
     grid:tuple[int, int],   # (h, w) patches
     sigma:float,            # standard deviation, patches
@@ -56,7 +56,7 @@ def gaussian_bias(
     square = (places[:, None] - places).square().sum(-1)
     return F.pad(torch.exp(-square/(2*sigma**2)), (prefix, 0, prefix, 0))
 
-# %% ../../nbs/03_clip/06_dense_features.ipynb #343652a9
+# %% ../../nbs/03_clip/06_dense_features.ipynb #9d2e8505
 def last_block(
     clip:FrozenCLIP,          # with `block`
     x:Tensor,                 # (B, L, D) tokens that enter the last block
