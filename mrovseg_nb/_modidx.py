@@ -531,6 +531,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'mrovseg_nb/clip/clip.py'),
                                       'mrovseg_nb.clip.clip.Block.feed_forward': ( '03_clip/clip.html#block.feed_forward',
                                                                                    'mrovseg_nb/clip/clip.py'),
+                                      'mrovseg_nb.clip.clip.Block.norm': ('03_clip/clip.html#block.norm', 'mrovseg_nb/clip/clip.py'),
                                       'mrovseg_nb.clip.clip.Block.qkv': ('03_clip/clip.html#block.qkv', 'mrovseg_nb/clip/clip.py'),
                                       'mrovseg_nb.clip.clip.ConvCLIP': ('03_clip/clip.html#convclip', 'mrovseg_nb/clip/clip.py'),
                                       'mrovseg_nb.clip.clip.ConvCLIP.__init__': ( '03_clip/clip.html#convclip.__init__',
