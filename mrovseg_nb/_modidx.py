@@ -1396,8 +1396,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'mrovseg_nb/methods/cliper.py'),
                                            'mrovseg_nb.methods.cliper.fused_attention': ( '05_methods/cliper.html#fused_attention',
                                                                                           'mrovseg_nb/methods/cliper.py'),
-                                           'mrovseg_nb.methods.cliper.last_attention': ( '05_methods/cliper.html#last_attention',
-                                                                                         'mrovseg_nb/methods/cliper.py'),
                                            'mrovseg_nb.methods.cliper.layer_embeddings': ( '05_methods/cliper.html#layer_embeddings',
                                                                                            'mrovseg_nb/methods/cliper.py')},
             'mrovseg_nb.methods.model_folders': { 'mrovseg_nb.methods.model_folders.fetch_model': ( '05_methods/model_folders.html#fetch_model',
