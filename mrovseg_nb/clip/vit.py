@@ -32,13 +32,14 @@ class Block:
     def __init__(self, block:nn.Module):
         self.module, self.heads = block, block.attn.num_heads
         self.scale = block.attn.head_dim**-0.5
+    def norm(self, x:Tensor) -> Tensor: return self.module.ln_1(x)    # (B, L, D), what the attention is computed from
     def qkv(self,
         x:Tensor,                         # (B, L, D) tokens that enter the block
         grid:tuple[int, int]|None=None,   # (h, w) of the patches; only rotary positions need it
     ) -> tuple[Tensor, Tensor, Tensor]:   # queries, keys, values, each (B, heads, L, d)
         "The queries, keys and values of all tokens."
         attn = self.module.attn
-        qkv = F.linear(self.module.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
+        qkv = F.linear(self.norm(x), attn.in_proj_weight, attn.in_proj_bias)
         return rearrange(qkv, 'b l (n k d) -> n b k l d', n=3, k=self.heads).unbind(0)
     def attended(self, y:Tensor) -> Tensor:    # (B, heads, L, d) -> (B, L, D), added to the tokens
         return self.module.ls_1(self.module.attn.out_proj(rearrange(y, 'b k l d -> b l (k d)')))

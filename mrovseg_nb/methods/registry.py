@@ -22,6 +22,7 @@ from ..basics.files import entry_by_name, nearest_name, shipped
 from ..clip.clip import SMALL_CLIPS, clip_config
 from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.model_files import config_from_json, read_config, read_weights, write_model
+from .cliper import CLIPER_PRESETS, CLIPer, CLIPerConfig
 from .model_folders import model_folder, no_model, shipped_models
 from .proxyclip import PROXYCLIP_PRESETS, ProxyCLIP, ProxyCLIPConfig
 from .training_free import (ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIPConfig, SCLIPConfig,
@@ -109,6 +110,13 @@ register(Method(
     'proxyclip', 'ProxyCLIP', ProxyCLIP, ProxyCLIPConfig, PROXYCLIP_PRESETS,
     'Lan et al., ProxyCLIP: Proxy Attention Improves CLIP for Open-Vocabulary Segmentation, ECCV 2024',
     'https://arxiv.org/abs/2408.04883', trains=False));
+
+# %% ../../nbs/05_methods/07_registry.ipynb #bbd26bb7
+register(Method(
+    'cliper', 'CLIPer', CLIPer, CLIPerConfig, CLIPER_PRESETS,
+    'Sun et al., CLIPer: Hierarchically Improving Spatial Representation of CLIP for Open-Vocabulary Semantic '
+    'Segmentation, 2024',
+    'https://arxiv.org/abs/2411.13836', trains=False));
 
 # %% ../../nbs/05_methods/07_registry.ipynb #a2a87e2e
 def list_models(
