@@ -546,8 +546,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'mrovseg_nb.clip.clip.clip_tower': ('03_clip/clip.html#clip_tower', 'mrovseg_nb/clip/clip.py'),
                                       'mrovseg_nb.clip.clip.load_clip': ('03_clip/clip.html#load_clip', 'mrovseg_nb/clip/clip.py')},
             'mrovseg_nb.clip.clip_list': { 'mrovseg_nb.clip.clip_list.clip_lines': ( '03_clip/clip_list.html#clip_lines',
-                                                                                     'mrovseg_nb/clip/clip_list.py'),
-                                           'mrovseg_nb.clip.clip_list.tower_kind': ( '03_clip/clip_list.html#tower_kind',
                                                                                      'mrovseg_nb/clip/clip_list.py')},
             'mrovseg_nb.clip.dense_features': { 'mrovseg_nb.clip.dense_features.affinity_terms': ( '03_clip/dense_features.html#affinity_terms',
                                                                                                    'mrovseg_nb/clip/dense_features.py'),

@@ -47,8 +47,7 @@ def write_zeros(path:Path, name:str) -> None:
 
 
 def script_folder(folder:Path) -> None:
-    """What a reader has: the samples of a clone, a photograph, a CLIP in a file and in the cache of the Hub, and
-    own images of several sizes with masks and classes."""
+    "What a reader has: the samples of a clone, a photograph, a CLIP, and own images with masks and classes."
     shutil.copytree(REPO/'data'/'samples', folder/'data'/'samples')
     shutil.copy(REPO/'data'/'samples'/'cat.jpg', folder/'photo.jpg')
     repo = published_weights('ViT-B-16-quickgelu', 'openai').repo

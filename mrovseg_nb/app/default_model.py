@@ -14,8 +14,8 @@ from ..clip.published_clips import (
     cached_weights, can_reach_hub, check_weights_at_hand, download_text, has_tokenizer, is_in_hub_cache,
     published_clip, published_clips, published_weights)
 
-# %% ../../nbs/10_app/12_default_model.ipynb #b9665743
-DEFAULT_METHOD = 'maskclip'
+# %% ../../nbs/10_app/12_default_model.ipynb #c4fb78ed
+DEFAULT_METHOD = 'cliper'
 
 # %% ../../nbs/10_app/12_default_model.ipynb #be442bb2
 PREFERRED_CLIPS = (    # (CLIP, tag), the best first

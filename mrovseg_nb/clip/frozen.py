@@ -8,6 +8,7 @@ __all__ = ['SMALL_CLIPS', 'clip_config', 'named_weights', 'is_tag', 'open_model'
 
 # %% ../../nbs/03_clip/14_frozen.ipynb #a44e04ab
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from pathlib import Path
 import open_clip, torch, torch.nn.functional as F
 from fastcore.basics import patch
 from ..basics.files import nearest_name, shipped
+from .published_clips import check_weights_at_hand, only_cache
 from .known_weights import check_activation, colours_of, known_settings, twin_of
 from .weights import fitting_weights, read_clip_file, without_logging
 from torch import Tensor, nn
@@ -74,7 +76,9 @@ def open_model(
     with without_logging():
         try:
             if weights: weights = fitting_weights(weights, name, file)
-            model = open_clip.create_model(name, source if tag else None, pretrained_text=not weights)
+            cached = tag and check_weights_at_hand(name, source)
+            with only_cache() if cached else nullcontext():
+                model = open_clip.create_model(name, source if tag else None, pretrained_text=not weights)
         except ValueError: raise
         except Exception as e: raise not_opened(name, source if tag else None, e) from e
     if weights: model.load_state_dict(weights)
