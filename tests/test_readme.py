@@ -98,7 +98,8 @@ class ReadmeTest(unittest.TestCase):
             script.write_text(text)
             with self.subTest(snippet=text.strip().splitlines()[-1]): printed += self.run_here(script.name)
         self.assertIn('What the old classes lost', printed)
-        for written in ('photo_labels.png', 'pond_labels.png', 'runs/mine/record.json', 'runs/try/record.json'):
+        for written in ('photo_labels.png', 'pond_labels.png', 'runs/mine/record.json',
+                        'runs/try/record.json'):
             self.assertTrue((self.folder/written).is_file(), written)
 
     def test_shell_lines(self):
