@@ -21,7 +21,8 @@ def ask(how, data, **more):
     "Dense CLIP on some images, five at a time"
     torch.set_num_threads(1)
     model = create_model('dense_clip-terrarium', p=0.5)
-    return how(model, data, batch_size=5, also=('boundary', 'sizes', 'oracles'), **more)
+    return how(model, data, batch_size=5, also=('boundary', 'sizes', 'oracles', 'bootstrap'),
+               **more)
 
 def counts(data, **more):
     return {name: tally.counts for name, tally in ask(count_images, data, **more).items()}

@@ -19,6 +19,7 @@ from ..clip.interface import OpenVocabularyModel
 from ..clip.protocols import Protocol
 from ..data.rows import LabelledData
 from ..data.vocabulary import Vocabulary
+from .bootstrap import BootstrapIoU
 from .measures import ALSO, NEEDS_INSTANCES, check_measure
 from .metrics import ConfusionMatrix, Tally
 from .panoptic_quality import PanopticQuality, segments_from_labels
@@ -40,6 +41,7 @@ def new_tallies(
     if 'sizes' in also: tallies['sizes'] = SizeIoU(k, things, ignore)
     if 'oracles' in also: tallies |= dict(masks=ConfusionMatrix(k, ignore), names=ConfusionMatrix(k, ignore))
     if 'panoptic' in also: tallies['panoptic'] = PanopticQuality(k, things)
+    if 'bootstrap' in also: tallies['bootstrap'] = BootstrapIoU(k, ignore)
     return tallies
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #e3555b0d
@@ -49,6 +51,7 @@ def count_image(
     segments:tuple[np.ndarray, list[dict]]|None, # predicted, for panoptic quality
     truth:np.ndarray,                            # (H, W) labels
     instances:np.ndarray|None=None,              # (H, W) numbers of objects, for sizes and panoptic quality
+    name:str='',                                 # of the image, for the bootstrap
 ) -> None:
     "Count one image in every tally."
     ignore = tallies['pixels'].ignore
@@ -63,6 +66,7 @@ def count_image(
     if 'panoptic' in tallies:
         true_segments = segments_from_labels(truth, instances, tallies['panoptic'].things, ignore)
         tallies['panoptic'].update(*segments, *true_segments)
+    if 'bootstrap' in tallies: tallies['bootstrap'].update(pred, truth, name)
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #0885fb5c
 class ImageObserver:
@@ -117,7 +121,8 @@ def count_images(
                 for sample, best, found in zip(batch, classes, segments):
                     try:
                         pred = labels_of_classes(best, words)
-                        count_image(tallies, pred, found, sample['labels'], sample.get('instances'))
+                        count_image(tallies, pred, found, sample['labels'], sample.get('instances'),
+                                    sample['image_id'])
                     except ValueError as e: raise ValueError(f'{sample["image_id"]}: {e}') from e
                     for observer in observers:
                         observer.observe(sample['image_id'], sample['image'], sample['labels'], pred)
@@ -185,6 +190,7 @@ def evaluate(
     if 'sizes' in also: found['sizes'] = t['sizes'].results()
     if 'oracles' in also: found['oracles'] = {name: t[name].results(tiers) for name in ('masks', 'names')}
     if 'panoptic' in also: found['panoptic'] = t['panoptic'].results()
+    if 'bootstrap' in also: found['bootstrap'] = t['bootstrap'].results(tiers)
     return found
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #9e93bd77
@@ -206,6 +212,10 @@ def report(
         for group in [g for g in ('all', 'things', 'stuff') if not np.isnan(found['panoptic'][g]['pq'])]:
             lines.append((f'panoptic, {group}',
                           {k.upper(): found['panoptic'][group][k] for k in ('pq', 'sq', 'rq')}))
+    if 'bootstrap' in found:
+        for end, text in enumerate(('from', 'to')):
+            ends = {tier: both[end] for tier, both in found['bootstrap']['interval'].items()}
+            lines.append((f'mIoU, 95 % interval, {text}', ends))
     numbers = [f'{name:32}' + ''.join(f'  {k:>6} {100*v:5.1f}' for k, v in values.items())
                for name, values in lines]
     return '\n'.join([*remarks(found), *numbers, *absent_classes(found, names)])
