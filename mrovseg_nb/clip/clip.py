@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SMALL_CLIPS', 'resize_positions', 'clip_config', 'named_weights', 'is_tag', 'open_model', 'LayerFeatures',
-           'FrozenCLIP', 'ViTCLIP', 'ConvCLIP', 'convnext_terrarium', 'load_clip']
+           'FrozenCLIP', 'Block', 'ViTCLIP', 'ConvCLIP', 'convnext_terrarium', 'load_clip']
 
 # %% ../../nbs/03_clip/03_clip.ipynb #d9f333ff
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip, timm, torch, torch.nn.functional as F
+from einops import rearrange
 from fastcore.basics import patch
 from ..basics.files import nearest_name, shipped
 from .layers import up
@@ -100,6 +101,8 @@ class LayerFeatures:
 # %% ../../nbs/03_clip/03_clip.ipynb #947c22a3
 class FrozenCLIP(nn.Module):
     "An open_clip model, frozen; the part that does not depend on the kind of tower."
+    prefix = 0                # tokens before those of the patches
+    blocks_in_parts = False   # does it have `block`?
     def __init__(self,
         name:str,                        # of an open_clip model, or one of SMALL_CLIPS
         pretrained:str|Path|None=None,   # a tag of open_clip, 'terrarium' (SMALL_CLIPS), a file; None: random
@@ -116,6 +119,12 @@ class FrozenCLIP(nn.Module):
         self.last_vocabulary = None, None  # (vocabulary, templates), and its vectors: clip.text_embeddings
     @property
     def visual(self) -> nn.Module: return self.model.visual
+    @property
+    def logit_scale(self) -> Tensor: return self.model.logit_scale.exp()                # 0-dim
+    @property
+    def logit_bias(self) -> Tensor:                                                     # 0-dim; 0 without one
+        bias = getattr(self.model, 'logit_bias', None)
+        return torch.zeros_like(self.model.logit_scale) if bias is None else bias
     def train(self, mode=True): return super().train(False)
     def normalise(self, images:Tensor) -> Tensor: return (images - self.mean) / self.std
     def grid_of(self,
@@ -126,6 +135,9 @@ class FrozenCLIP(nn.Module):
         if h % self.patch or w % self.patch:
             raise ValueError(f'{h} x {w} pixels are not whole tokens of {self.patch}: resize the image first')
         return h//self.patch, w//self.patch
+    def block(self, i:int):    # `Block` of a tower that has them
+        raise ValueError(f'The image tower of {self.name!r} is no stack of transformer blocks: '
+                         'it has no queries, keys and values of patches')
 
 # %% ../../nbs/03_clip/03_clip.ipynb #937f72a2
 @patch
@@ -143,9 +155,29 @@ def encode_text(self:FrozenCLIP,
     "One vector for each sentence."
     return F.normalize(self.model.encode_text(self.tokenizer(texts).to(self.mean.device)).float(), dim=-1)
 
+# %% ../../nbs/03_clip/03_clip.ipynb #10a865d1
+class Block:
+    "A block of a ViT of open_clip, in parts: what it computes before, after and beside its attention."
+    def __init__(self, block:nn.Module):
+        self.module, self.heads = block, block.attn.num_heads
+        self.scale = block.attn.head_dim**-0.5
+    def qkv(self,
+        x:Tensor,                         # (B, L, D) tokens that enter the block
+        grid:tuple[int, int]|None=None,   # (h, w) of the patches; only rotary positions need it
+    ) -> tuple[Tensor, Tensor, Tensor]:   # queries, keys, values, each (B, heads, L, d)
+        "The queries, keys and values of all tokens."
+        attn = self.module.attn
+        qkv = F.linear(self.module.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
+        return rearrange(qkv, 'b l (n k d) -> n b k l d', n=3, k=self.heads).unbind(0)
+    def attended(self, y:Tensor) -> Tensor:    # (B, heads, L, d) -> (B, L, D), added to the tokens
+        return self.module.ls_1(self.module.attn.out_proj(rearrange(y, 'b k l d -> b l (k d)')))
+    def feed_forward(self, x:Tensor) -> Tensor:    # (B, L, D) -> (B, L, D), added to the tokens
+        return self.module.ls_2(self.module.mlp(self.module.ln_2(x)))
+
 # %% ../../nbs/03_clip/03_clip.ipynb #a81139c8
 class ViTCLIP(FrozenCLIP):
     "A CLIP whose image tower is a plain ViT."
+    prefix, blocks_in_parts = 1, True
     def __init__(self, name:str, pretrained:str|Path|None=None,
         train_positions:bool=False,     # let the positional embedding learn
     ):
@@ -156,6 +188,7 @@ class ViTCLIP(FrozenCLIP):
         self.visual.positional_embedding.requires_grad_(train_positions)
     @property
     def blocks(self) -> nn.ModuleList: return self.visual.transformer.resblocks
+    def block(self, i:int) -> Block: return Block(self.blocks[i])                           # in parts
     def positions(self, grid:tuple[int, int]) -> Tensor:                                    # (1 + h*w, D)
         return resize_positions(self.visual.positional_embedding, self.grid, grid)
     def tokens(self,
@@ -176,6 +209,7 @@ class ViTCLIP(FrozenCLIP):
     def pool(self, features:LayerFeatures) -> Tensor: return features.cls[-1]               # (B, D)
     def project(self, x:Tensor) -> Tensor:                                              # (..., D) -> (..., E)
         return self.visual.ln_post(x) @ self.visual.proj
+    def project_tokens(self, x:Tensor) -> Tensor: return self.project(x)    # of the last block, as [CLS]
 
 # %% ../../nbs/03_clip/03_clip.ipynb #083cb149
 class ConvCLIP(FrozenCLIP):
