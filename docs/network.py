@@ -20,7 +20,7 @@ SHAPES = {                                     # name -> shape; `l` is a layer o
     'A_local': 'B, heads·C, H, W', 'A_global': 'B, heads·C, h, w',
     'M_local': 'B, heads, N, H, W', 'M_global': 'B, heads, N, h, w',
     '[CLS]': 'B, D_l', 'X_prop': 'B, N, D_l', 'X': 'B, N, E', 'T': 'K, E', 'T_image': 'B, K, E', 'void': 'E',
-    'logits': 'B, N, K + 1', 'scores': 'B, K, 4H, 4W'}
+    'logits': 'B, N, K + 1', 'scores': 'B, K, H·P, W·P'}
 PRESET = dict(B=1, S=4, P=16, H=40, W=40, h=20, w=20, N=100, C=256, D=768, D_l=768, E=512, heads=12, K=150)
 SYMBOLS = [
     'B images, N queries, K classes, S slices', 'H × W tokens of P × P pixels in the image',
@@ -231,9 +231,9 @@ def mask_classes() -> list[str]:
         label(594, 950, 'void', '', anchor='end'),
         box(562, 880, 128, 46, FIXED, 'class logits', 'cosine × scale'),
         arrow((562, 901), (458, 901)), label(464, 895, 'logits', '', below=21),
-        box(330, 884, 126, 44, FIXED, 'semantic scores', 'softmax × sigmoid'),
+        box(330, 884, 126, 58, FIXED, 'semantic scores', 'softmax × sigmoid', 'of resized masks'),
         arrow((330, 901), (134, 901)), label(152, 895, 'scores', eq=9, below=21),
-        picture(60, 866, 72, colours='#56b4e9 #009e73 #e69f00'), text(60, 954, 'resized to the image', SMALL)]
+        picture(60, 866, 72, colours='#56b4e9 #009e73 #e69f00'), text(60, 954, 'at the size of the image', SMALL)]
     for name, y, eq in (('A_local', 622, 6), ('A_global', 657, 6), ('M_local', 736, 7), ('M_global', 771, 7)):
         out.append(label(878, y, name, eq=eq, broken=True, anchor='end'))
     return out

@@ -38,7 +38,7 @@ def shapes_of_a_small_model():
     import torch
     from mrovseg_nb.clip.layers import up
     from mrovseg_nb.mrovseg.model import MROVSeg, preset
-    from mrovseg_nb.clip.outputs import semantic_scores
+    from mrovseg_nb.clip.outputs import image_queries
     from mrovseg_nb.clip.windows import plan_windows, slice_image
     from mrovseg_nb.mrovseg.views import encode_views
     from mrovseg_nb.mrovseg.slicing import low_resolution_scale, slice_tokens
@@ -67,7 +67,8 @@ def shapes_of_a_small_model():
         made |= {'slices': slices, 'low': low, 'P^l': clip.features(slices).maps[1], 'H̄^l': views.lr[1],
                  '[CLS]': views.cls[config.cls_layer], 'Q': adapter.query, 'X': clip.project(made['X_prop']),
                  'void': model.background, 'M_mask': output.masks, 'logits': output.classes,
-                 'scores': semantic_scores(output)}
+                 'scores': torch.stack([q.rows(q.input_size, range(q.input_size[0]))
+                                        for q in image_queries(output, images)])}
     (H, W), (h, w) = grid, views.lr[0].shape[-2:]
     symbols = dict(B=2, S=len(windows.corners), P=clip.patch, H=H, W=W, h=h, w=w, N=config.queries,
                    C=config.pixel_dim, D=config.width, D_l=clip.widths[1], E=clip.embed_dim,

@@ -349,8 +349,13 @@ class WholeModel(unittest.TestCase):
             out = model.eval()(images, text)
             self.assertEqual(out.aux, [])
             self.agree(masks, out.masks, 'masks'); self.agree(C, out.classes, 'classes')
-            S = torch.einsum('bnk,bnhw->bkhw', C.softmax(-1)[..., :-1], masks.sigmoid())        # eq. 9
-            self.agree(S, model.scores(images, text), 'scores')
+            answers = model.image_scores(images, text)
+            for size in (tuple(images.shape[-2:]), (75, 131)):                  # eq. 9, in the order of SAN
+                logits = F.interpolate(masks, images.shape[-2:], mode='bilinear', align_corners=False)
+                logits = F.interpolate(logits, size, mode='bilinear', align_corners=False)
+                S = torch.einsum('bnk,bnhw->bkhw', C.softmax(-1)[..., :-1], logits.sigmoid())
+                for s, scores in zip(S, answers, strict=True):
+                    self.agree(s, torch.cat([strip for _, strip in scores.strips(size, 2**14)], 1), 'scores')
             out = model.train()(images, text)
             self.assertEqual(len(out.aux), 1)
             self.agree(masks, out.masks, 'masks, training'); self.agree(C, out.classes, 'classes, training')

@@ -24,7 +24,6 @@ from ..data.vocabulary import Vocabulary
 from .evaluate import count_image, evaluate, new_tallies
 from ..clip.interface import OpenVocabularyModel, best_class
 from ..methods.registry import build_model, model_config
-from ..clip.outputs import semantic_scores
 
 # %% ../../nbs/08_evaluation/10_memory.ipynb #8cabce93
 def process_memory(
@@ -60,14 +59,10 @@ def measure_image(
     "The memory of each stage of the evaluation of one image; `picture` is the resizing."
     stages, k = {}, len(text)
     with measure_stage('picture', stages): [(_, batch)] = model.batches([image], protocol_of(protocol))
-    with measure_stage('model', stages): output = model(batch, text)
-    with measure_stage('scores', stages):
-        scores = output if isinstance(output, torch.Tensor) else semantic_scores(output)
-    with measure_stage('upsampling', stages): label = best_class(scores[0], truth.shape).numpy()
+    with measure_stage('model', stages): [scores] = model.image_scores(batch, text)
+    with measure_stage('label', stages): label = best_class(scores, truth.shape).numpy()
     with measure_stage('counting', stages): count_image(new_tallies(k, ignore=65535), label, None, truth)
-    masks = output if isinstance(output, torch.Tensor) else output.masks
-    shapes = dict(picture=batch.shape, masks=masks.shape, scores=scores.shape, label=label.shape)
-    stages['shapes'] = {name: list(shape) for name, shape in shapes.items()}
+    stages['shapes'] = dict(picture=list(batch.shape), label=list(label.shape))
     return stages
 
 # %% ../../nbs/08_evaluation/10_memory.ipynb #c2f98586

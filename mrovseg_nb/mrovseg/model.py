@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..basics.files import nearest_name
 from ..clip.clip import FrozenCLIP, load_clip
 from ..clip.interface import ModelConfig, OpenVocabularyModel
-from ..clip.outputs import Output, merge_panoptic, semantic_scores
+from ..clip.outputs import Output, QueryScores, image_queries, merge_panoptic
 from ..clip.protocols import Protocol
 from ..clip.text_embeddings import TextVectors, all_vectors, class_logits
 from ..data.vocabulary import Vocabulary
@@ -152,9 +152,12 @@ def forward(self:MROVSeg,
 
 # %% ../../nbs/04_mrovseg/08_model.ipynb #533b02d3
 @patch
-def scores(self:MROVSeg, images:Tensor, text:Tensor|TextVectors) -> Tensor: # (B, K, 4H, 4W), as the masks
-    "The score of every class at every position (eq. 9)."
-    return semantic_scores(self(images, text))
+def image_scores(self:MROVSeg,
+    images:Tensor,           # (B, 3, H*P, W*P) in [0, 1]
+    text:Tensor|TextVectors, # (K, E) unit vectors, or T vectors of K classes
+) -> list[QueryScores]:      # one for each image
+    "The scores of each image, at any size (eq. 9)."
+    return image_queries(self(images, text), images)
 
 @patch
 @torch.no_grad()
@@ -164,12 +167,11 @@ def panoptic(self:MROVSeg,
     things:int,                  # how many of them are things
     protocol:Protocol|None=None, # resize rule; None: the model's own
     min_score:float=0.2,   # probability below which a query is dropped; the papers' are in clip.thresholds
-    overlap:float=0.7,           # share of its own mask that a query must keep
+    overlap:float=0.7,           # pixels that a query must get, as a share of its own mask
 ) -> list[tuple[np.ndarray, list[dict]]]: # for each image (H, W) int32 segment ids, and the segments
     "Things with a segment for each object, stuff with one for each class."
     text, out = self.text(vocabulary), [None] * len(images)
     for which, batch in self.batches(images, protocol):
-        answer = self(batch, text)
-        for i, classes, masks in zip(which, answer.classes, answer.masks):
-            out[i] = merge_panoptic(classes, masks, things, min_score, overlap, images[i].shape[:2])
+        for i, queries in zip(which, self.image_scores(batch, text)):
+            out[i] = merge_panoptic(queries, things, min_score, overlap, images[i].shape[:2])
     return out
