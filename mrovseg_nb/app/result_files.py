@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'NOT_FOLDERS', 'check_format', 'shapes_digest', 'result_notes', 'is_result', 'input_files', 'image_stem',
-           'output_files', 'check_outputs']
+           'image_file_name', 'output_files', 'check_outputs']
 
 # %% ../../nbs/10_app/02_result_files.ipynb #ff437150
 import json
@@ -74,6 +74,12 @@ def image_stem(
     if not is_url(image): return Path(image).stem
     parts = urlsplit(image)
     return Path(unquote(parts.path)).stem or parts.netloc.replace(':', '_')
+
+def image_file_name(
+    image:str|Path,       # a path or an address
+) -> str:
+    "The name of an image without folder."
+    return image_stem(image) + (Path(unquote(urlsplit(image).path)) if is_url(image) else Path(image)).suffix
 
 def output_files(
     images:Sequence[str|Path],      # paths or addresses

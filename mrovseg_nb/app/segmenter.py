@@ -21,6 +21,7 @@ from .segmentation import PanopticSegmentation, Segmentation
 from ..basics.devices import find_device
 from ..basics.image_inputs import is_single_image, iterate_images
 from ..basics.images import read_image
+from ..clip.decisions import Decision
 from ..clip.interface import OpenVocabularyModel
 from ..data.terrarium import class_looks
 from ..data.vocabulary import STUFF, Vocabulary, background_words, parse_classes
@@ -82,9 +83,11 @@ def looks(self:Segmenter,
 def vocabularies(self:Segmenter,
     classes=None,                           # like 'dog; cat, kitten'; None: the default classes
     background:bool|Sequence[str]=False,    # is "none of these" an answer? True, or background words
+    template:str|Sequence[str]|None=None,   # name of a set, or like 'a photo of a {}'; None: the model's own
 ) -> tuple[Vocabulary, Vocabulary]:         # K classes; the same and B background words, K + B
     "What to look for, and what the model is asked."
     vocabulary = self.parse_or_default(classes)
+    if template is not None: vocabulary = replace(vocabulary, templates=template)
     words = background_words(vocabulary, background, self.classes or STUFF)
     return vocabulary, replace(vocabulary, answers=None,
                                synonyms=vocabulary.synonyms + tuple((w,) for w in words))
@@ -97,20 +100,28 @@ def stream(self:Segmenter,
     batch_size:int=8,                       # images that the model gets at a time
     allow_url:bool=False,                   # load images from addresses (http, https)
     scores:bool=True,                       # keep the scores; without them a result has labels only
+    *,
+    template:str|Sequence[str]|None=None,   # name of a set, or like 'a photo of a {}'; None: the model's own
+    temperature:float|None=None,            # of the scores: below 1 sharper; None: as the method gives them
+    threshold:float=0.,                     # a pixel whose greatest score is below it is background
 ) -> Iterator[Segmentation]:                # one result for each image, in order
     "Segment images, a batch at a time: each is read when it is its turn."
-    vocabulary, asked = self.vocabularies(classes, background)
+    vocabulary, asked = self.vocabularies(classes, background, template)
+    decision = Decision(temperature, threshold)
+    how = {} if decision == Decision() else dict(decision=decision)
     K, looks = len(vocabulary), self.looks(vocabulary)
     if not isinstance(batch_size, Integral) or isinstance(batch_size, bool) or batch_size < 1:
         raise ValueError(f'A batch_size is a whole number of 1 or more, not {batch_size!r}')
-    if len(asked) == 1:
+    if len(asked) == 1 and not threshold:
         warnings.warn(f'There is one class and no background, so every pixel is {list(vocabulary)[0]!r}: '
                       'allow for a background, or name more classes', stacklevel=3)
     arrays = (read_image(image, allow_url) for image in iterate_images(images))
     def results():
         while batch := list(islice(arrays, batch_size)):
-            if scores: found = [(s[:K], s.argmax(0)) for s in self.model.predict(batch, asked)]
-            else: found = [(None, labels) for labels in self.model.label(batch, asked)]
+            if scores:
+                found = [(s[:K], np.where(s.max(0) < threshold, -1, s.argmax(0)))
+                         for s in self.model.predict(batch, asked, **how)]
+            else: found = [(None, labels) for labels in self.model.label(batch, asked, **how)]
             for image, (kept, labels) in zip(batch, found):          # (K, H, W), (H, W) of K + B classes
                 yield Segmentation(image, list(vocabulary), kept, np.where(labels < K, labels, -1),
                                    looks=looks)
@@ -127,10 +138,15 @@ def __call__(self:Segmenter,
     batch_size:int=8,                       # images that the model gets at a time
     allow_url:bool=False,                   # load images from addresses (http, https)
     scores:bool=True,                       # keep the scores; without them a result has labels only
+    *,
+    template:str|Sequence[str]|None=None,   # name of a set, or like 'a photo of a {}'; None: the model's own
+    temperature:float|None=None,            # of the scores: below 1 sharper; None: as the method gives them
+    threshold:float=0.,                     # a pixel whose greatest score is below it is background
 ) -> Segmentation|list[Segmentation]:       # a list if many were given
     "Segment one image, or many."
     single, images = is_single_image(images), iterate_images(images)
-    results = self.stream(images, classes, background, batch_size, allow_url, scores)
+    results = self.stream(images, classes, background, batch_size, allow_url, scores, template=template,
+                          temperature=temperature, threshold=threshold)
     if single: return next(results)
     n = len(images) if hasattr(images, '__len__') else None
     return list(tqdm(results, 'segmenting', n, unit='image', delay=1))
