@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['recipe_name', 'benchmark_name', 'protocol_name', 'thresholds_name', 'measure_name', 'table_name', 'model_name',
-           'argument_type', 'whole_number', 'share', 'one_of', 'name_of', 'small_clip_name', 'existing_file',
-           'device_name', 'Parser', 'check_words', 'parse_arguments']
+           'argument_type', 'whole_number', 'share', 'one_of', 'name_of', 'clip_name', 'small_clip_name',
+           'existing_file', 'device_name', 'Parser', 'check_words', 'parse_arguments']
 
 # %% ../../nbs/10_app/07_arguments.ipynb #8357fc45
 import argparse, re
@@ -68,6 +68,13 @@ thresholds_name = name_of('clip.thresholds', 'panoptic_thresholds')
 measure_name = name_of('evaluation.measures', 'check_measure')
 table_name = name_of('study.tables', 'ablation_table')
 model_name = name_of('methods.model_folders', 'local_model_folder')    # OWNER/NAME: the Hub is asked later
+
+@argument_type
+def clip_name(text:str) -> str: # of open_clip, or a small one
+    from mrovseg_nb.basics.files import shipped
+    from mrovseg_nb.clip.published_clips import published_clip
+    if not (shipped('models')/f'clip-{text}').is_dir(): published_clip(text)
+    return text
 
 @argument_type
 def small_clip_name(text:str) -> str: # of clip.clip.SMALL_CLIPS, whose files these are

@@ -4,17 +4,22 @@
 
 # %% auto #0
 __all__ = ['run_models', 'run_recipes', 'run_benchmarks', 'run_ablate', 'run_demo', 'run_train_clip', 'check_images',
-           'run_segment', 'data_to_measure', 'run_evaluate', 'check_run_folder', 'use_device', 'recipe_line',
-           'command_line', 'next_commands', 'print_forgetting', 'run_train', 'evaluation_arguments', 'run_convert']
+           'check_model_options', 'named_segmenter', 'run_segment', 'data_to_measure', 'run_evaluate',
+           'check_run_folder', 'use_device', 'recipe_line', 'command_line', 'next_commands', 'print_forgetting',
+           'run_train', 'evaluation_arguments', 'run_convert']
 
 # %% ../../nbs/10_app/09_commands.ipynb #a7fe9a5b
-import argparse, json, os, shlex, sys
+import argparse, json, os, shlex, sys, warnings
 from pathlib import Path
 
 from ..basics.processes import is_main_process
 
 # %% ../../nbs/10_app/09_commands.ipynb #b6dc3180
 def run_models(a:argparse.Namespace):
+    if a.clips:
+        from mrovseg_nb.clip.clip_list import clip_lines
+        print(*clip_lines(a.pattern), sep='\n')
+        return
     from mrovseg_nb.basics.files import shipped
     from mrovseg_nb.basics.records import read_model_record
     from mrovseg_nb.methods.registry import list_models, method_of, model_config
@@ -29,6 +34,7 @@ def run_models(a:argparse.Namespace):
             state = f'{megabytes:.1f} MB, trained for {steps} steps in {minutes:.0f} minutes'
         elif not method.trains: state = 'needs no training'
         print(f'{name}: {method.title} on the CLIP {config.clip}, {state}')
+    print('`mrovseg models --clips` lists the CLIPs that a method without training can be put on')
 
 def run_recipes(a:argparse.Namespace):
     from mrovseg_nb.training.recipes import RECIPES, recipe_table
@@ -81,6 +87,35 @@ def check_images(
     results = [path for files in output_files(found, out, a.picture) for path in files]
     check_outputs(results, found, a.overwrite)
 
+def check_model_options(a:argparse.Namespace) -> None:
+    "Refuse options of a model that do not go together."
+    of_clip = [f'--{k}' for k in ('method', 'clip', 'pretrained') if getattr(a, k) is not None]
+    if a.model is not None and of_clip:
+        raise ValueError(f'The model of --model brings its method and its CLIP: leave out {of_clip[0]}, or '
+                         '--model')
+    if a.model is None and a.clip_weights:
+        raise ValueError('The option --clip-weights is for the CLIP of --model: without --model give '
+                         '--pretrained FILE')
+    if a.model is None and a.classes is None:
+        raise ValueError("Say what to look for: --classes 'cat; sofa; window'")
+
+def named_segmenter(a:argparse.Namespace) -> 'Segmenter':
+    "The model that the options name, or else a method without training on the CLIP that is at hand."
+    if a.model is None:
+        from mrovseg_nb.app.default_model import AT_HAND, DEFAULT_METHOD, choose_clip
+        clip, pretrained = choose_clip(a.clip, a.pretrained or AT_HAND)        # before torch is loaded
+    from mrovseg_nb.app.segmenter import Segmenter
+    if a.model is not None:
+        return Segmenter.from_pretrained(a.model, device=a.device, clip_weights=a.clip_weights)
+    from mrovseg_nb.methods.registry import get_method
+    method = get_method(a.method or DEFAULT_METHOD)
+    if method.trains:
+        raise ValueError(f'{method.title} has to be trained: name a trained model with --model, or another '
+                         '--method')
+    warnings.warn(f'The model is {method.title} ({method.name}) on the CLIP {clip} with the weights '
+                  f'{pretrained}')
+    return Segmenter(method.name, clip, device=a.device, pretrained=pretrained)
+
 def run_segment(a:argparse.Namespace) -> int: # 1: some images could not be read
     from mrovseg_nb.app.chosen_data import class_words
     from mrovseg_nb.data.vocabulary import parse_classes
@@ -88,10 +123,10 @@ def run_segment(a:argparse.Namespace) -> int: # 1: some images could not be read
     check_images(a.image, a.out, a)
     classes = None if a.classes is None else class_words(a.classes)
     background = a.background if a.background_words is None else parse_classes(a.background_words)
-    fetch_model(a.model)
+    check_model_options(a)
+    if a.model is not None: fetch_model(a.model)
+    seg = named_segmenter(a)
     from mrovseg_nb.app.segment_files import segment_files
-    from mrovseg_nb.app.segmenter import Segmenter
-    seg = Segmenter.from_pretrained(a.model, device=a.device, clip_weights=a.clip_weights)
     report = segment_files(seg, a.image, a.out, classes, background, picture=a.picture, on_error=a.on_error,
                            overwrite=a.overwrite, allow_url=a.allow_url)
     print(*report.lines(), sep='\n')

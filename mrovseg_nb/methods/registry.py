@@ -173,7 +173,7 @@ def create_model(
     clip:str|None=None,  # another CLIP than that of the name: of open_clip, or 'terrarium'
     **changes,           # of other fields of the configuration, like pretrained='openai' or crop=512
 ) -> OpenVocabularyModel:
-    "Build a model. A method that is trained gets new weights, and a warning."
+    "Build a model, with a warning where a method is untrained or the weights of its CLIP are random."
     if name not in METHODS:
         config = model_config(name)
         if clip is not None: config = replace(config, clip=clip)
@@ -186,6 +186,9 @@ def create_model(
     if method.trains:
         warnings.warn(f'{method.title} on {config.clip} is untrained: its masks mean nothing before it is '
                       'trained or weights are loaded', stacklevel=2)
+    if config.pretrained is None:
+        warnings.warn(f'The CLIP {config.clip} has random weights, so what {method.title} finds means '
+                      'nothing: give pretrained=, a tag or a file', stacklevel=2)
     return build_model(config)
 
 # %% ../../nbs/05_methods/07_registry.ipynb #c4053a6a
