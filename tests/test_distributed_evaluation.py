@@ -21,7 +21,8 @@ def ask(how, data, **more):
     "MaskCLIP on some images, five at a time"
     torch.set_num_threads(1)
     model = create_model('maskclip-terrarium', stride=0)
-    return how(model, data, batch_size=5, also=('boundary', 'sizes', 'oracles'), **more)
+    return how(model, data, batch_size=5, also=('boundary', 'sizes', 'oracles', 'bootstrap'),
+                **more)
 
 def counts(data, **more):
     return {name: tally.counts for name, tally in ask(count_images, data, **more).items()}

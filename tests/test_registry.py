@@ -113,7 +113,7 @@ class Registry(unittest.TestCase):
         self.assertIsNone(mrovseg_nb.load_model(run).offset)
         code, out = mrovseg('evaluate', '--model', run, '--first', 4)
         self.assertEqual(code, 0)
-        self.assertIn('4 of 256', out)
+        self.assertIn('4 of 1024', out)
         Image.fromarray(scene(15, 96).image).save(image)
         code, _ = mrovseg('segment', image, '--model', run, '--classes', '; '.join(CLASSES), '--out',
                           self.folder/'labels.png')

@@ -163,13 +163,13 @@ VERBS |= {
     'evaluate': Verb(run_evaluate, 'measure a model on your own images or on a benchmark', [
         MODEL, CLIP_WEIGHTS, DEVICE,
         option('--split', metavar='PART',
-               help='train or val; of your own images also all (val, which is what the model was not trained '
-                    'on; all, if it has never seen them)'),
+               help='train or val, of terrarium also test; of your own images also all (val, which is what the '
+                    'model was not trained on; all, if it has never seen them)'),
         option('--first', type=whole_number(), metavar='N', help='only the first N images (all)'),
         option('--protocol', type=protocol_name, metavar='NAME',
                help='resize rule: own, san, sed, cliper, panoptic, cityscapes (the usual one)'),
         option('--also', nargs='*', type=measure_name, metavar='WHAT',
-               help='what else is counted: boundary, sizes, oracles, panoptic (what is usual)'),
+               help='what else is counted: boundary, sizes, oracles, panoptic, bootstrap (what is usual)'),
         option('--thresholds', type=thresholds_name, metavar='PAPER',
                help='of panoptic segments: maft+, fc-clip, mask2former (maft+)'),
         option('--batch', type=whole_number(), dest='batch_size', metavar='N',

@@ -179,7 +179,7 @@ def resolve_vocabulary(
 
 def load_benchmark(
     name:str,                 # one that `mrovseg benchmarks` lists: 'terrarium', 'ade20k-150', ...
-    split:str='val',          # train or val
+    split:str='val',          # train or val; of Terrarium also test
     vocabulary:str|None=None, # version of the class names, of benchmarks.published_names; None: the usual one
     root:str|Path|None=None,  # where archives were unpacked; None: as `data_root`
     source:str|Sequence[str]|None=None, # disk, shards, hub, original, or Parquet files; None: any

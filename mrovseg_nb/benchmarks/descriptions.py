@@ -109,7 +109,8 @@ _BENCHMARKS += [
               'register at https://www.cityscapes-dataset.com '
               'and unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip '
               'at cityscapes', 'cityscapes'),
-    Benchmark('terrarium', 'Terrarium 108', (('train', 100_000), ('val', 256)), 'Apache 2.0',
+    Benchmark('terrarium', 'Terrarium 108',
+              (('train', 100_000), ('val', 1024), ('test', 1024)), 'Apache 2.0',
               'it is drawn when asked for', 'own', 100, drawn=108),
 ]
 BENCHMARKS = {b.name: b for b in _BENCHMARKS}

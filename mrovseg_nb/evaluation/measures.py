@@ -14,6 +14,7 @@ ALSO = {
     'sizes': 'mIoU of small, medium and large things',
     'oracles': 'mIoU with the true masks, and with the true names',
     'panoptic': 'panoptic quality',
+    'bootstrap': 'how much mIoU would change with other images',
 }
 NEEDS_INSTANCES = ('sizes', 'panoptic')
 

@@ -270,7 +270,9 @@ def load_model(
     except ValueError: raise
     except Exception as e:                      # a number where names belong, a negative size, ...
         raise ValueError(f'{folder}/config.json describes no model that can be built ({e})') from e
-    return read_weights(model, folder, description)
+    read_weights(model, folder, description)
+    if folder.resolve().parent == shipped('models').resolve(): model.licence = method_of(model).licence
+    return model
 
 # %% ../../nbs/05_methods/07_registry.ipynb #8d836a64
 @patch
