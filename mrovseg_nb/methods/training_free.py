@@ -18,7 +18,7 @@ from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.text_embeddings import TextVectors, all_vectors, class_logits
 from ..clip.windows import Windows, plan_windows, slide
 
-# %% ../../nbs/05_methods/01_training_free.ipynb #bbf54552
+# %% ../../nbs/05_methods/01_training_free.ipynb #7ff007a3
 @dataclass(frozen=True)
 class WindowConfig(ModelConfig):
     "What every method that asks CLIP through windows has to know."
@@ -81,7 +81,7 @@ def training_free_presets(
     return {'terrarium': kind(**small, logit_scale=None), 'vit-b-16': kind(),
             'vit-l-14': kind(clip='ViT-L-14-quickgelu')}
 
-# %% ../../nbs/05_methods/01_training_free.ipynb #45472ca8
+# %% ../../nbs/05_methods/01_training_free.ipynb #99f2db89
 class PatchClassifier(OpenVocabularyModel):
     "A frozen CLIP whose feature of every patch is compared with text, through windows."
     def features(self,
@@ -118,7 +118,7 @@ class TrainingFree(PatchClassifier):
         return dense_features(self.clip, images, affinity=c.affinity, residual=c.residual,
                               feed_forward=c.feed_forward, sigma=c.sigma)
 
-# %% ../../nbs/05_methods/01_training_free.ipynb #848fdca8
+# %% ../../nbs/05_methods/01_training_free.ipynb #902500bb
 def maskclip_settings(
     settings:dict,  # of a `dense_clip`, with `p`
 ) -> dict:          # of a `maskclip`
