@@ -1517,8 +1517,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'mrovseg_nb/methods/registry.py'),
                                              'mrovseg_nb.methods.registry.check_tower': ( '05_methods/registry.html#check_tower',
                                                                                           'mrovseg_nb/methods/registry.py'),
-                                             'mrovseg_nb.methods.registry.clip_tower': ( '05_methods/registry.html#clip_tower',
-                                                                                         'mrovseg_nb/methods/registry.py'),
                                              'mrovseg_nb.methods.registry.create_model': ( '05_methods/registry.html#create_model',
                                                                                            'mrovseg_nb/methods/registry.py'),
                                              'mrovseg_nb.methods.registry.get_method': ( '05_methods/registry.html#get_method',
