@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .clip import FrozenCLIP
 
-# %% ../../nbs/03_clip/06_dense_features.ipynb #c84339a8
+# %% ../../nbs/03_clip/06_dense_features.ipynb #f27d78ae
 AFFINITIES = ('q-k', 'q-q', 'k-k', 'v-v', 'identity')
 
 def affinity_terms(
@@ -25,7 +25,7 @@ def affinity_terms(
                              'with +')
     return terms
 
-# %% ../../nbs/03_clip/06_dense_features.ipynb #1bb0bcf7
+# %% ../../nbs/03_clip/06_dense_features.ipynb #4a7861f2
 def attend(
     q:Tensor,                 # (B, heads, L, d) queries
     k:Tensor,                 # (B, heads, L, d) keys
@@ -45,7 +45,7 @@ def attend(
             received = received + F.scaled_dot_product_attention(a, b, values, bias, scale=scale)
     return received
 
-# %% ../../nbs/03_clip/06_dense_features.ipynb #56fcea8b
+# %% ../../nbs/03_clip/06_dense_features.ipynb #d1108d8f
 def gaussian_bias(
     grid:tuple[int, int],   # (h, w) patches
     sigma:float,            # standard deviation, patches
@@ -56,7 +56,7 @@ def gaussian_bias(
     square = (places[:, None] - places).square().sum(-1)
     return F.pad(torch.exp(-square/(2*sigma**2)), (prefix, 0, prefix, 0))
 
-# %% ../../nbs/03_clip/06_dense_features.ipynb #530de8d6
+# %% ../../nbs/03_clip/06_dense_features.ipynb #428eff5a
 def last_block(
     clip:FrozenCLIP,          # with `block`
     x:Tensor,                 # (B, L, D) tokens that enter the last block
@@ -80,11 +80,12 @@ def dense_features(
     **how,         # affinity, residual, feed_forward, sigma, as `last_block` takes them
 ) -> Tensor:       # (B, E, h, w) unit vectors
     "A vector for each patch, in the space that CLIP shares with text."
+    clip.block(0)                                       # an error where the tower has none
     layers, grid = clip.tokens(images)
     y = last_block(clip, layers[-2], grid, **how)[:, clip.prefix:]
     return F.normalize(clip.project_tokens(y), dim=-1).mT.unflatten(2, grid)
 
-# %% ../../nbs/03_clip/06_dense_features.ipynb #8bf0ef2b
+# %% ../../nbs/03_clip/06_dense_features.ipynb #b84b0fb5
 def projected_features(
     clip:FrozenCLIP, # with any tower
     images:Tensor,   # (B, 3, H, W) in [0, 1]

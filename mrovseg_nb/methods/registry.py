@@ -23,8 +23,8 @@ from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.model_files import config_from_json, read_config, read_weights, write_model
 from .model_folders import model_folder, no_model, shipped_models
 from .proxyclip import PROXYCLIP_PRESETS, ProxyCLIP, ProxyCLIPConfig
-from .training_free import (ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIPConfig, SCLIPConfig,
-                                              TrainingFree, maskclip_settings, training_free_presets)
+from .training_free import (ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIP, PlainCLIPConfig,
+                                              SCLIPConfig, TrainingFree, maskclip_settings, training_free_presets)
 from ..mrovseg.model import PRESETS, MROVSeg, MROVSegConfig
 
 # %% ../../nbs/05_methods/07_registry.ipynb #1fc4bf2d
@@ -88,9 +88,12 @@ register(Method(
     'https://arxiv.org/abs/2408.14776', towers=('vit', 'convnext'), no_decay=('pos', 'query'),
     licence='apache-2.0'))
 
+register(Method(
+    'clip', 'CLIP', PlainCLIP, PlainCLIPConfig, training_free_presets(PlainCLIPConfig),
+    'Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021',
+    'https://arxiv.org/abs/2103.00020', towers=tuple(TOWERS), trains=False))
+
 for name, title, config, paper, number in (
-    ('clip', 'CLIP', PlainCLIPConfig, 'Radford et al., Learning Transferable Visual Models From Natural Language '
-     'Supervision, ICML 2021', '2103.00020'),
     ('maskclip', 'MaskCLIP', MaskCLIPConfig, 'Zhou, Loy, Dai, Extract Free Dense Labels from CLIP, ECCV 2022',
      '2112.01071'),
     ('sclip', 'SCLIP', SCLIPConfig, 'Wang, Mei, Yuille, SCLIP: Rethinking Self-Attention for Dense '
