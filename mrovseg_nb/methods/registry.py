@@ -171,7 +171,9 @@ def nearest_preset(method:Method, clip:str) -> ModelConfig:
     tower = clip_tower(clip)
     large = [p for p in method.presets.values() if p.clip not in SMALL_CLIPS]
     same = BLOCK_TOWERS if tower.kind in BLOCK_TOWERS else (tower.kind,)
-    if not any(similar := [p for p in large if clip_tower(p.clip).kind in same]):
+    similar = [p for p in large if clip_tower(p.clip).kind in same]
+    if not similar and not method.trains: similar = large       # no preset of it says more than the size
+    if not similar:
         raise ValueError(f'{method.title} has no preset for a CLIP like {clip!r}: give a name of '
                          'list_models()')
     return replace(min(similar, key=lambda p: abs(clip_tower(p.clip).layers - tower.layers)), clip=clip)
