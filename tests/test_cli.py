@@ -58,6 +58,14 @@ segment images/0.png --model images => the folder has no config.json
 segment images/0.png --model cut => the training in this folder has not ended
 segment images/0.png --device gpu => --device takes cpu
 segment images/0.png --clip-weights nothing.pt => There is no file nothing.pt
+segment images/0.png --classes a --format voc => There is no format 'voc': choose from png, rle, labelme, coco
+segment images/0.png --classes a --format coco --out objects.json => objects.json is there and no result of
+segment images/0.png --classes a --format rle --out a.png => Labels are saved as JSON
+segment images --classes a --format labelme --out a.json => give a folder
+segment images/0.png --classes a --template photo => No template set is called 'photo'
+segment images/0.png --classes a --template 'a photo' => has no place for the class
+segment images/0.png --classes a --threshold 2 => --threshold takes a probability from 0 to 1
+segment images/0.png --classes a --temperature 0 => --temperature takes a number above 0
 segment images/0.png --on-error raise => --on-error takes skip or stop
 segment images/0.png --clases a => the nearest is '--classes'
 segment https://example.org/a.png => loaded only with --allow-url
@@ -112,6 +120,17 @@ evaluate --source web => --source takes disk or shards or hub
 evaluate --protocol 640 => no protocol '640'
 evaluate --also speed => no measure 'speed'
 evaluate --thresholds sam => no set of thresholds 'sam'
+evaluate --template vild-14 => No template set is called 'vild-14'
+evaluate --template 'a {} and {}' => a place that is not
+evaluate --threshold -0.1 => --threshold takes a probability from 0 to 1
+evaluate --temperature hot => --temperature takes a number above 0
+evaluate --background-words '' => There are no classes
+evaluate --perturb synonym => no perturbation 'synonym', the nearest is 'synonyms'
+evaluate --draws 3 => Without --perturb leave out --draws
+evaluate --perturb synonyms --draws 0 => --draws takes a whole number, at least 1
+evaluate --perturb synonyms --distractors 3 => Without --perturb distractors leave out --distractors
+evaluate --perturb template --also boundary => With --perturb leave out --also
+evaluate --perturb template --seed -1 => --seed takes a whole number, at least 0
 evaluate --first 0 => --first takes a whole number, at least 1
 evaluate --batch 0 => --batch takes a whole number, at least 1
 evaluate --out classes.txt => a file is in the way
@@ -346,6 +365,10 @@ class Commands(unittest.TestCase):
         self.assertTrue((here/'labels.png').exists())
         self.assertIn('12 done', run(segment[4]))
         self.assertIn('12 finished before', run(segment[4]))
+        self.assertIn('12 done', run(segment[5]))                            # COCO
+        self.assertIn('12 finished before', run(segment[5]))
+        self.assertEqual(len(json.loads((here/'objects'/'coco.json').read_text())['images']), 12)
+        self.assertIn('one template of a set', run(evaluate[0], '--perturb', 'template', '--draws', '1'))
 
         run(train[2], '--steps', '2', '--no-evaluate', *SMALL)               # COCO
         self.assertIn('water', run(evaluate[1]))

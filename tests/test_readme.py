@@ -26,6 +26,7 @@ ONLY_PARSED = {
     'mrovseg train': 'takes minutes at the settings that README shows; test_cli trains with small ones',
     'mrovseg evaluate': 'needs the run that was trained before, or a benchmark on the disk; in test_cli',
     'mrovseg segment photo.png': 'needs the run that was trained before; in test_cli',
+    'mrovseg segment images': 'needs the run that was trained before; in test_cli',
     'mrovseg ablate --table 5': 'trains the missing rows of a table',
     'mrovseg convert ade20k-847': 'needs the archives of a benchmark'}
 # Other programs, which are not tested here, and why.

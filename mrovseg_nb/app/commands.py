@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['run_models', 'run_recipes', 'run_benchmarks', 'run_ablate', 'run_demo', 'run_train_clip', 'check_images',
-           'check_model_options', 'named_segmenter', 'run_segment', 'data_to_measure', 'run_evaluate',
-           'check_run_folder', 'use_device', 'recipe_line', 'command_line', 'next_commands', 'print_forgetting',
-           'run_train', 'evaluation_arguments', 'run_convert']
+           'check_model_options', 'named_segmenter', 'run_segment', 'data_to_measure', 'check_perturb', 'given',
+           'run_perturb', 'run_evaluate', 'check_run_folder', 'use_device', 'recipe_line', 'command_line',
+           'next_commands', 'print_forgetting', 'run_train', 'evaluation_arguments', 'run_convert']
 
 # %% ../../nbs/10_app/09_commands.ipynb #a7fe9a5b
 import argparse, json, os, shlex, sys, warnings
@@ -84,7 +84,7 @@ def check_images(
             raise ValueError(f'{image} is an address, which is loaded only with --allow-url')
         if not is_url(image) and not Path(image).exists():
             raise FileNotFoundError(f'There is no file {image}')
-    results = [path for files in output_files(found, out, a.picture) for path in files]
+    results = [path for files in output_files(found, out, a.picture, a.format) for path in files]
     check_outputs(results, found, a.overwrite)
 
 def check_model_options(a:argparse.Namespace) -> None:
@@ -127,8 +127,9 @@ def run_segment(a:argparse.Namespace) -> int: # 1: some images could not be read
     if a.model is not None: fetch_model(a.model)
     seg = named_segmenter(a)
     from mrovseg_nb.app.segment_files import segment_files
-    report = segment_files(seg, a.image, a.out, classes, background, picture=a.picture, on_error=a.on_error,
-                           overwrite=a.overwrite, allow_url=a.allow_url)
+    report = segment_files(seg, a.image, a.out, classes, background, format=a.format, template=a.template,
+                           temperature=a.temperature, threshold=a.threshold or 0., picture=a.picture,
+                           on_error=a.on_error, overwrite=a.overwrite, allow_url=a.allow_url)
     print(*report.lines(), sep='\n')
     if len(report.done) + len(report.skipped) + len(report.failed) > 1: print(report)
     return int(bool(report.failed))
@@ -156,10 +157,39 @@ def data_to_measure(a:argparse.Namespace) -> tuple: # LabelledData, and what the
     fetch_model(a.model)
     return data, f'{name}, {a.split or "val"}'
 
+def check_perturb(a:argparse.Namespace) -> None:
+    "Refuse options that mean nothing with --perturb, or without it."
+    if a.perturb is None: useless = [k for k in ('draws', 'seed', 'distractors') if getattr(a, k) is not None]
+    else: useless = [k for k in ('also', 'thresholds', 'per_class') if getattr(a, k)]
+    if a.perturb not in (None, 'distractors') and a.distractors is not None: useless = ['distractors']
+    if useless:
+        option = f'--{useless[0].replace("_", "-")}'
+        kind = ' distractors' if option == '--distractors' else ''
+        raise ValueError(f'Without --perturb{kind} leave out {option}' if a.perturb is None or kind else
+                         f'With --perturb leave out {option}: mIoU alone is measured')
+
+def given(a:argparse.Namespace, *names:str) -> dict:
+    "The options that were given."
+    return {k: v for k in names if (v := getattr(a, k)) is not None}
+
+def run_perturb(a:argparse.Namespace, data, which:str, model, chosen:dict):
+    from mrovseg_nb.evaluation.word_perturbation import perturbation_on, perturbation_report
+    chosen |= given(a, 'draws', 'seed', 'distractors')
+    if a.template is not None: chosen['templates' if a.perturb == 'template' else 'template'] = a.template
+    found = perturbation_on(data, model, a.perturb, a.out, str(a.model), progress=True, **chosen)
+    if not is_main_process(): return
+    print(f'{a.model} on {found["pictures"]} images, {len(data.names)} labels, percent\n{which}')
+    print(perturbation_report(found))
+    if a.out: print(f"record: {Path(a.out)/f'perturbation-{a.perturb}.json'}")
+
 def run_evaluate(a:argparse.Namespace):
     from mrovseg_nb.basics.files import try_output_folder
+    from mrovseg_nb.data.vocabulary import background_words, parse_classes
+    check_perturb(a)
     if a.out: try_output_folder(a.out)
+    background = False if a.background_words is None else parse_classes(a.background_words)
     data, which = data_to_measure(a)
+    background_words(data.vocabulary, background)
     import torch
     from accelerate import PartialState
     from mrovseg_nb.basics.devices import find_device
@@ -168,9 +198,10 @@ def run_evaluate(a:argparse.Namespace):
     from mrovseg_nb.evaluation.reports import class_table, per_class
     from mrovseg_nb.methods.registry import load_model
     device = find_device(a.device) if a.device else PartialState(cpu=not torch.cuda.is_available()).device
-    chosen = {k: v for k in ('protocol', 'also', 'thresholds', 'on_error', 'batch_size')
-              if (v := getattr(a, k)) is not None}
+    chosen = given(a, 'protocol', 'batch_size', 'on_error', 'temperature', 'threshold') | dict(background=background)
     model = load_model(a.model, a.clip_weights).to(device)
+    if a.perturb: return run_perturb(a, data, which, model, chosen)
+    chosen |= given(a, 'template', 'also', 'thresholds')
     found = evaluate_on(data, model, a.out, str(a.model), progress=True, **chosen)
     if not is_main_process(): return
     images = 'image' if found['pictures'] == 1 else 'images'
@@ -281,7 +312,8 @@ def run_train(a:argparse.Namespace):
 def evaluation_arguments(a:argparse.Namespace, model:str) -> argparse.Namespace:
     "The arguments of `evaluate` for a model that was just trained."
     unset = dict.fromkeys(('benchmark', 'vocabulary', 'root', 'source', 'allow_partial', 'protocol', 'also',
-                           'thresholds', 'batch_size', 'per_class'))
+                           'thresholds', 'batch_size', 'per_class', 'template', 'background_words',
+                           'temperature', 'threshold', 'perturb', 'draws', 'seed', 'distractors'))
     return argparse.Namespace(**unset | vars(a) | dict(model=model, out=None, first=None, split=None))
 
 # %% ../../nbs/10_app/09_commands.ipynb #684b2084

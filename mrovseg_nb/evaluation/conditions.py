@@ -47,7 +47,7 @@ def licences(model:OpenVocabularyModel) -> dict[str, str]: # weights, clip
     clip = weights_licence(config.clip, config.pretrained) if config else UNSTATED
     return dict(weights=getattr(model, 'licence', '') or UNSTATED if trains else 'none of its own', clip=clip)
 
-# %% ../../nbs/08_evaluation/13_conditions.ipynb #3918208f
+# %% ../../nbs/08_evaluation/13_conditions.ipynb #5be9c761
 MIOU = 'mean over the classes that are in the ground truth'
 
 def conditions(
@@ -74,6 +74,6 @@ def condition_lines(
     if c['background']: lines.append(f'background words {"; ".join(c["background"])}')
     if c['temperature'] is not None or c['threshold']:
         lines.append(f'temperature {c["temperature"] or "none"}; threshold {c["threshold"]}')
-    lines.append(f'mIoU: {c["miou"]}; licence of the weights: {c["licence"]["weights"]}, of the CLIP: '
-                 f'{c["licence"]["clip"]}')
+    lines += [f'mIoU: {c["miou"]}',
+              f'licence of the weights: {c["licence"]["weights"]}, of the CLIP: {c["licence"]["clip"]}']
     return [textwrap.fill(line, 110, subsequent_indent='    ') for line in lines]
