@@ -130,7 +130,8 @@ def architectures_of(
         text = dict(vocab_size=49408, width=512) | c['text_cfg']
         return text['vocab_size'], text['width'], c['embed_dim'], 'timm_model_name' in c['vision_cfg']
     configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
-    likely = [name for name, c in configs.items() if outline_of(c) == outline and 'hf_model_name' not in c['text_cfg']]
+    likely = [name for name, c in configs.items()
+              if outline_of(c) == outline and 'hf_model_name' not in c['text_cfg']]
     return [name for name in likely if clip_shapes(name) == shapes]
 
 # %% ../../nbs/03_clip/02_weights.ipynb #020a6a91
