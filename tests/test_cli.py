@@ -3,11 +3,13 @@ without torch; and the first day of a user with twelve images in a folder, by th
 
     python -m unittest tests.test_cli
 """
-import io, json, os, re, shlex, signal, subprocess, sys, tempfile, time, unittest
+import io, json, os, re, shlex, shutil, signal, subprocess, sys, tempfile, time, unittest
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from unittest import mock
+
+from PIL import Image
 
 from mrovseg_nb.app.arguments import parse_arguments
 from mrovseg_nb.app.cli import VERBS, main, parser
@@ -38,12 +40,32 @@ segment images/0.png twins/0.jpg --out labels => would both be written to labels
 segment images/0.png --classes '' => There are no classes
 segment images/0.png --classes 'a; a' => a
 segment images/0.png --background-words '' => There are no classes
+segment images/0.png => Say what to look for: --classes
+segment images/0.png --classes 'cat; sofa' => There are no weights of a CLIP on this machine
+segment images/0.png --classes 'cat; sofa' => fetch 'openai' of ViT-B-16-quickgelu (about 598 MB
+segment images/0.png --classes 'cat; sofa' => --model mrovseg-terrarium, which knows only Terrarium's world
+segment images/0.png --classes 'cat; sofa' --clip ViT-L-14 => There are no weights of ViT-L-14 on
+segment images/0.png --classes 'cat; sofa' --clip ViT-S-32-alt => There are no published weights
+segment images/0.png --classes 'cat; sofa' --clip ViT-B16 => There is no CLIP 'ViT-B16'
+segment images/0.png --classes 'cat; sofa' --pretrained opnai => There are no weights 'opnai'
+segment images/0.png --classes 'cat; sofa' --pretrained openai => give the path of the file
+segment images/0.png --classes 'cat; sofa' --clip ViT-B-16 --pretrained openai => ask for 'ViT-B-16-quickgelu'
+segment images/0.png --classes a --clip terrarium --model mrovseg-terrarium => leave out --clip
+segment images/0.png --classes a --clip-weights classes.txt => without --model give --pretrained
 segment images/0.png --classes nothing.txt => no file of classes nothing.txt
 segment images/0.png --model mrovseg-terarium => the nearest of those
 segment images/0.png --model images => the folder has no config.json
 segment images/0.png --model cut => the training in this folder has not ended
 segment images/0.png --device gpu => --device takes cpu
 segment images/0.png --clip-weights nothing.pt => There is no file nothing.pt
+segment images/0.png --classes a --format voc => There is no format 'voc': choose from png, rle, labelme, coco
+segment images/0.png --classes a --format coco --out objects.json => objects.json is there and no result of
+segment images/0.png --classes a --format rle --out a.png => Labels are saved as JSON
+segment images --classes a --format labelme --out a.json => give a folder
+segment images/0.png --classes a --template photo => No template set is called 'photo'
+segment images/0.png --classes a --template 'a photo' => has no place for the class
+segment images/0.png --classes a --threshold 2 => --threshold takes a probability from 0 to 1
+segment images/0.png --classes a --temperature 0 => --temperature takes a number above 0
 segment images/0.png --on-error raise => --on-error takes skip or stop
 segment images/0.png --clases a => the nearest is '--classes'
 segment https://example.org/a.png => loaded only with --allow-url
@@ -98,6 +120,17 @@ evaluate --source web => --source takes disk or shards or hub
 evaluate --protocol 640 => no protocol '640'
 evaluate --also speed => no measure 'speed'
 evaluate --thresholds sam => no set of thresholds 'sam'
+evaluate --template vild-14 => No template set is called 'vild-14'
+evaluate --template 'a {} and {}' => a place that is not
+evaluate --threshold -0.1 => --threshold takes a probability from 0 to 1
+evaluate --temperature hot => --temperature takes a number above 0
+evaluate --background-words '' => There are no classes
+evaluate --perturb synonym => no perturbation 'synonym', the nearest is 'synonyms'
+evaluate --draws 3 => Without --perturb leave out --draws
+evaluate --perturb synonyms --draws 0 => --draws takes a whole number, at least 1
+evaluate --perturb synonyms --distractors 3 => Without --perturb distractors leave out --distractors
+evaluate --perturb template --also boundary => With --perturb leave out --also
+evaluate --perturb template --seed -1 => --seed takes a whole number, at least 0
 evaluate --first 0 => --first takes a whole number, at least 1
 evaluate --batch 0 => --batch takes a whole number, at least 1
 evaluate --out classes.txt => a file is in the way
@@ -152,7 +185,6 @@ SMALL = ['--set', 'batch=2', 'workers=0', 'loss.points=64', 'model.blocks=2', 'm
 def write_files(here):
     "Twelve images of different sizes with PNG masks, the same as COCO; and what wrong commands need."
     import numpy as np
-    from PIL import Image
     from mrovseg_nb.data.object_masks import encode_mask
     from mrovseg_nb.data.terrarium import scene
     for name in ('images', 'masks', 'empty', 'twins', 'fewer', 'mine', 'cut/checkpoints/step-00000001'):
@@ -182,6 +214,10 @@ def environment():
     return os.environ | dict(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', MROVSEG_DATA='', DETECTRON2_DATASETS='',
                              PYTHONPATH=path)
 
+def without_weights(here):
+    "The environment of a machine that has never downloaded a CLIP"
+    return environment() | dict(HF_HUB_CACHE=str(here/'no'/'hub'), HOME=str(here/'no'))
+
 def mrovseg(here, *argv):
     "The exit code, stdout and stderr of a command in a process of its own"
     done = subprocess.run([sys.executable, '-m', 'mrovseg_nb', *map(str, argv)], cwd=here, env=environment(),
@@ -191,6 +227,12 @@ def mrovseg(here, *argv):
 def examples(verb):
     "The commands at the end of a verb's help"
     return [shlex.split(line)[1:] for line in VERBS[verb].examples.strip().splitlines()]
+
+def run_main(here, *argv):
+    "The exit code, stdout and stderr of a command in this process"
+    out, err = io.StringIO(), io.StringIO()
+    with chdir(here), redirect_stdout(out), redirect_stderr(err): code = main(list(map(str, argv)))
+    return code, out.getvalue(), err.getvalue()
 
 
 class Commands(unittest.TestCase):
@@ -206,7 +248,7 @@ class Commands(unittest.TestCase):
         commands = [shlex.split(command) for command, _ in lines]
         before = sorted(p.relative_to(self.here) for p in self.here.rglob('*'))
         walk = subprocess.run([sys.executable, '-c', WALK], input=json.dumps(commands), text=True,
-                              cwd=self.here, env=environment(), capture_output=True)
+                              cwd=self.here, env=without_weights(self.here), capture_output=True)
         results = [json.loads(line) for line in walk.stdout.splitlines()]
         self.assertEqual(len(results), len(lines), walk.stderr)
         for (command, words), (code, said, seconds, torch) in zip(lines, results):
@@ -240,15 +282,62 @@ class Commands(unittest.TestCase):
                 with self.subTest(example), mock.patch('mrovseg_nb.methods.model_folders.local_model_folder'):
                     self.assertEqual(parse_arguments(top, verbs, example).run, VERBS[name].run)
 
+    def test_photographs(self):
+        "Three photographs by a method without training, with the random weights of a real CLIP in a file."
+        import open_clip, torch
+        from safetensors.torch import save_file
+        from mrovseg_nb.app.default_model import DEFAULT_METHOD
+        from mrovseg_nb.app.segmentation import read_labels
+        from mrovseg_nb.basics.files import shipped
+        from mrovseg_nb.methods.registry import METHODS
+        torch.manual_seed(0)
+        weights = open_clip.create_model('ViT-S-32-alt').half().state_dict()
+        save_file({k: w.contiguous() for k, w in weights.items()}, self.here/'clip.safetensors')
+        photos = [shipped('samples', f'{name}.jpg') for name in ('cat', 'coffee', 'rocket')]
+        words = 'cat, kitten; cup; spoon; wood; rocket; sky'
+        asked = ['--classes', words, '--clip', 'ViT-S-32-alt', '--pretrained', 'clip.safetensors',
+                 '--device', 'cpu', '--picture', '--out', 'maps']
+        code, out, err = run_main(self.here, 'segment', *photos, *asked)
+        self.assertEqual((code, out.splitlines()[-1]), (0, '3 done, 0 finished before, 0 failed'), err)
+        self.assertIn(f'note: The model is {METHODS[DEFAULT_METHOD].title} ({DEFAULT_METHOD}) on the CLIP '
+                      'ViT-S-32-alt with the weights clip.safetensors', err)
+        self.assertNotIn('random weights', err)              # the file is not None: it may be anything
+        for photo in photos:
+            labels, classes = read_labels(self.here/'maps'/f'{photo.stem}_labels.png')
+            self.assertEqual(classes, ['cat', 'cup', 'spoon', 'wood', 'rocket', 'sky'])
+            with Image.open(photo) as image: width, height = image.size
+            self.assertEqual(labels.shape, (height, width))
+            self.assertTrue(0 <= labels.min() <= labels.max() < 6)
+            with Image.open(self.here/'maps'/f'{photo.stem}_picture.png') as picture:
+                self.assertGreater(picture.width, width)     # image and labels side by side
+        code, out, err = run_main(self.here, 'segment', *photos, *asked)
+        self.assertEqual((code, out.splitlines()[-1]), (0, '0 done, 3 finished before, 0 failed'))
+        (self.here/'photos').mkdir()
+        shutil.copy(photos[0], self.here/'photos')
+        (self.here/'photos'/'cut.jpg').write_bytes(photos[1].read_bytes()[:9000])
+        code, out, err = run_main(self.here, 'segment', 'photos', *asked[:-1], 'maps2', '--method',
+                                  DEFAULT_METHOD)
+        self.assertEqual((code, out.splitlines()[-1]), (1, '1 done, 0 finished before, 1 failed'))
+        code, out, err = run_main(self.here, 'segment', photos[0], *asked, '--method', 'mrovseg')
+        self.assertEqual((code, out), (2, ''))
+        self.assertIn('mrovseg: MROVSeg has to be trained', err)
+
+    def test_terrarium_says_what_it_has_not_read(self):
+        from mrovseg_nb.basics.files import shipped
+        asked = ['segment', shipped('samples', 'cat.jpg'), '--model', 'mrovseg-terrarium', '--overwrite',
+                 '--classes']
+        code, _, err = run_main(self.here, *asked, 'cat; wood; cloth')
+        self.assertEqual(code, 0)
+        self.assertIn("knows only the words of Terrarium's drawings, and not 'cat', 'cloth': what", err)
+        self.assertNotIn('note', run_main(self.here, *asked, 'red star; wood')[2])
+
     def test_first_day(self):
         "Train, evaluate, segment by the examples of --help: files, COCO, shards; killed, extended, tuned."
         here = self.here
         def run(argv, *more):
-            out, err = io.StringIO(), io.StringIO()
-            with chdir(here), redirect_stdout(out), redirect_stderr(err):
-                code = main([*argv, *more])
-            self.assertEqual(code, 0, f'{argv}\n{out.getvalue()}\n{err.getvalue()}')
-            return out.getvalue()
+            code, out, err = run_main(here, *argv, *more)
+            self.assertEqual(code, 0, f'{argv}\n{out}\n{err}')
+            return out
         train, evaluate, segment, convert = map(examples, ('train', 'evaluate', 'segment', 'convert'))
 
         command = [sys.executable, '-m', 'mrovseg_nb', *train[0], '--steps', '6', '--every', '1', *SMALL]
@@ -270,12 +359,16 @@ class Commands(unittest.TestCase):
         out = run(evaluate[0])
         self.assertIn('val: 2 of 12 images, not trained on', out)
         self.assertTrue((here/'results'/'index.html').exists())
-        run(segment[0])
+        run(segment[2])
         self.assertTrue((here/'photo_labels.png').exists() and (here/'photo_picture.png').exists())
-        run(segment[1])
+        run(segment[3])
         self.assertTrue((here/'labels.png').exists())
-        self.assertIn('12 done', run(segment[2]))
-        self.assertIn('12 finished before', run(segment[2]))
+        self.assertIn('12 done', run(segment[4]))
+        self.assertIn('12 finished before', run(segment[4]))
+        self.assertIn('12 done', run(segment[5]))                            # COCO
+        self.assertIn('12 finished before', run(segment[5]))
+        self.assertEqual(len(json.loads((here/'objects'/'coco.json').read_text())['images']), 12)
+        self.assertIn('one template of a set', run(evaluate[0], '--perturb', 'template', '--draws', '1'))
 
         run(train[2], '--steps', '2', '--no-evaluate', *SMALL)               # COCO
         self.assertIn('water', run(evaluate[1]))

@@ -14,15 +14,15 @@ from mrovseg_nb.data.terrarium import terrarium
 from mrovseg_nb.evaluation.evaluate import count_images, evaluate
 from mrovseg_nb.evaluation.worst_images import WorstImages
 from mrovseg_nb.methods.registry import create_model
-from mrovseg_nb.methods.training_free import DenseCLIP
+from mrovseg_nb.methods.training_free import TrainingFree
 
 
 def ask(how, data, **more):
-    "Dense CLIP on some images, five at a time"
+    "MaskCLIP on some images, five at a time"
     torch.set_num_threads(1)
-    model = create_model('dense_clip-terrarium', p=0.5)
+    model = create_model('maskclip-terrarium', stride=0)
     return how(model, data, batch_size=5, also=('boundary', 'sizes', 'oracles', 'bootstrap'),
-               **more)
+                **more)
 
 def counts(data, **more):
     return {name: tally.counts for name, tally in ask(count_images, data, **more).items()}
@@ -44,8 +44,8 @@ def process(folder):
     "One of several: saves what it counted, and how many of the scenes it was asked about itself"
     from accelerate import PartialState
     state, asked = PartialState(cpu=True), []
-    label = DenseCLIP.label
-    DenseCLIP.label = lambda self, images, *how: asked.extend(images) or label(self, images, *how)
+    label = TrainingFree.label
+    TrainingFree.label = lambda self, images, *how: asked.extend(images) or label(self, images, *how)
     found = counts(terrarium('val', 12))
     np.savez(Path(folder)/f'{state.process_index}.npz', asked=len(asked), world=state.num_processes, **found)
     # the other process has nothing to do

@@ -98,8 +98,8 @@ def scenes(): return [split_scene('val', i, size) for i, size in enumerate(SIZES
 MODELS = {
     'mrovseg-terrarium': lambda: load_model(shipped('models', 'mrovseg-terrarium')),
     'mrovseg-terrarium-p0': lambda: load_model(shipped('models', 'mrovseg-terrarium-p0')),
-    'dense clip, p 0': lambda: create_model('dense_clip-terrarium'),
-    'dense clip, p 0.5': lambda: create_model('dense_clip-terrarium', p=0.5)}
+    'maskclip, half': lambda: create_model('maskclip-terrarium', crop=48, window=0),
+    'maskclip, slices': lambda: create_model('maskclip-terrarium', stride=0)}
 
 def packed(a): return base64.b64encode(zlib.compress(np.ascontiguousarray(a, np.uint8).tobytes(), 9)).decode()
 

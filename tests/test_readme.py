@@ -4,7 +4,7 @@ take seconds are run; its links lead to files.
 
     python -m unittest tests.test_readme
 """
-import os, re, shlex, shutil, subprocess, sys, tempfile, unittest
+import json, math, os, re, shlex, shutil, subprocess, sys, tempfile, unittest
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,9 @@ from PIL import Image
 from mrovseg_nb.app.arguments import parse_arguments
 from mrovseg_nb.app.cli import parser
 from mrovseg_nb.basics.records import read_record
+
+from mrovseg_nb.clip.published_clips import published_weights
+from mrovseg_nb.clip.weights import clip_shapes
 
 REPO = Path(__file__).parents[1]
 README = (REPO/'README.md').read_text()
@@ -24,6 +27,7 @@ ONLY_PARSED = {
     'mrovseg train': 'takes minutes at the settings that README shows; test_cli trains with small ones',
     'mrovseg evaluate': 'needs the run that was trained before, or a benchmark on the disk; in test_cli',
     'mrovseg segment photo.png': 'needs the run that was trained before; in test_cli',
+    'mrovseg segment images': 'needs the run that was trained before; in test_cli',
     'mrovseg ablate --table 5': 'trains the missing rows of a table',
     'mrovseg convert ade20k-847': 'needs the archives of a benchmark'}
 # Other programs, which are not tested here, and why.
@@ -32,9 +36,28 @@ OTHERS = {
     'jupyter lab': 'is a server'}
 
 
+def write_zeros(path:Path, name:str) -> None:
+    "A file of weights for a CLIP that are all zero: 300 MB that take no place on the disk."
+    header, end = {}, 0
+    for key, shape in clip_shapes(name).items():
+        start, end = end, end + 2*math.prod(shape)
+        header[key] = dict(dtype='F16', shape=list(shape), data_offsets=[start, end])
+    text = json.dumps(header).encode()
+    with open(path, 'wb') as f:
+        f.write(len(text).to_bytes(8, 'little') + text)
+        f.truncate(8 + len(text) + end)
+
+
 def script_folder(folder:Path) -> None:
-    "What a reader has: the samples of a clone, and own images of several sizes with masks and classes."
+    "What a reader has: the samples of a clone, a photograph, a CLIP, and own images with masks and classes."
     shutil.copytree(REPO/'data'/'samples', folder/'data'/'samples')
+    shutil.copy(REPO/'data'/'samples'/'cat.jpg', folder/'photo.jpg')
+    repo = published_weights('ViT-B-16-quickgelu', 'openai').repo
+    repo = folder/'hub'/f'models--{repo.replace("/", "--")}'
+    for part in ('refs', 'snapshots/0123abcd'): (repo/part).mkdir(parents=True)
+    (repo/'refs'/'main').write_text('0123abcd')
+    write_zeros(folder/'clip.safetensors', 'ViT-B-16-quickgelu')
+    os.link(folder/'clip.safetensors', repo/'snapshots'/'0123abcd'/'open_clip_model.safetensors')
     rng = np.random.default_rng(0)
     for name in ('images', 'masks'): (folder/name).mkdir()
     for i in range(8):
@@ -59,7 +82,8 @@ class ReadmeTest(unittest.TestCase):
         self.addCleanup(tmp.cleanup)
         self.folder = Path(tmp.name)
         script_folder(self.folder)
-        self.environment = os.environ | dict(PYTHONPATH=str(REPO), HF_HUB_OFFLINE='1')
+        self.environment = os.environ | dict(PYTHONPATH=str(REPO), HF_HUB_OFFLINE='1',
+                                             HF_HUB_CACHE=str(self.folder/'hub'))
 
     def run_here(self, *argv:str) -> str: # what it printed
         done = subprocess.run([sys.executable, *argv], cwd=self.folder, env=self.environment, text=True,
@@ -76,7 +100,8 @@ class ReadmeTest(unittest.TestCase):
             script.write_text(text)
             with self.subTest(snippet=text.strip().splitlines()[-1]): printed += self.run_here(script.name)
         self.assertIn('What the old classes lost', printed)
-        for written in ('pond_labels.png', 'runs/mine/record.json', 'runs/try/record.json'):
+        for written in ('photo_labels.png', 'pond_labels.png', 'runs/mine/record.json',
+                        'runs/try/record.json'):
             self.assertTrue((self.folder/written).is_file(), written)
 
     def test_shell_lines(self):
@@ -93,6 +118,7 @@ class ReadmeTest(unittest.TestCase):
                 ran.append(line)
                 self.assertTrue(self.run_here('-m', 'mrovseg_nb', *words[1:]), 'nothing was printed')
         self.assertGreater(len(ran), 3)
+        self.assertTrue((self.folder/'photo_picture.png').is_file())
         for part in ('train', 'val'):
             self.assertTrue([*(self.folder/'shards').glob(f'{part}/*.parquet')], part)
 

@@ -198,7 +198,7 @@ class SavedModels(unittest.TestCase):
                     self.assertTrue(np.array_equal(again(self.image).scores, same))
 
     def test_where_the_clip_is_found(self):
-        model = self.model('dense_clip', pretrained='~/clip.bin')
+        model = self.model('maskclip', pretrained='~/clip.bin')
         save_model(model, '~/dense', CLASSES)
         folder, load = self.home/'dense', mrovseg_nb.load_model
         self.assertNotIn(str(self.home), (folder/'config.json').read_text())
@@ -214,7 +214,7 @@ class SavedModels(unittest.TestCase):
 
     def test_a_note_is_not_taken_from_a_file(self):
         "A digest in config.json is no path, and a path in it is refused"
-        save_model(self.model('dense_clip', pretrained='~/clip.bin'), '~/dense')
+        save_model(self.model('maskclip', pretrained='~/clip.bin'), '~/dense')
         folder = self.home/'dense'
         description = json.loads((folder/'config.json').read_text())
         (self.home/'cache'/'note.txt').write_text(str(self.clip_file))
@@ -242,7 +242,7 @@ class SavedModels(unittest.TestCase):
         wrong.write_text('<!DOCTYPE html>')
         image = self.home/'pond.png'
         Image.fromarray(self.image).save(image)
-        save_model(self.model('dense_clip', pretrained='~/clip.bin'), '~/dense', CLASSES)
+        save_model(self.model('maskclip', pretrained='~/clip.bin'), '~/dense', CLASSES)
         self.assertEqual(mrovseg('segment', image, '--model', '~/dense', '--out', self.home/'a.png')[0], 0)
         wrong.rename(self.clip_file)
         with mock.patch('sys.stderr', StringIO()) as said:

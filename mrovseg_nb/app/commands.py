@@ -4,17 +4,22 @@
 
 # %% auto #0
 __all__ = ['run_models', 'run_recipes', 'run_benchmarks', 'run_ablate', 'run_demo', 'run_train_clip', 'check_images',
-           'run_segment', 'data_to_measure', 'run_evaluate', 'check_run_folder', 'use_device', 'recipe_line',
-           'command_line', 'next_commands', 'print_forgetting', 'run_train', 'evaluation_arguments', 'run_convert']
+           'check_model_options', 'named_segmenter', 'run_segment', 'data_to_measure', 'check_perturb', 'given',
+           'run_perturb', 'run_evaluate', 'check_run_folder', 'use_device', 'recipe_line', 'command_line',
+           'next_commands', 'print_forgetting', 'run_train', 'evaluation_arguments', 'run_convert']
 
 # %% ../../nbs/10_app/09_commands.ipynb #a7fe9a5b
-import argparse, json, os, shlex, sys
+import argparse, json, os, shlex, sys, warnings
 from pathlib import Path
 
 from ..basics.processes import is_main_process
 
 # %% ../../nbs/10_app/09_commands.ipynb #b6dc3180
 def run_models(a:argparse.Namespace):
+    if a.clips:
+        from mrovseg_nb.clip.clip_list import clip_lines
+        print(*clip_lines(a.pattern), sep='\n')
+        return
     from mrovseg_nb.basics.files import shipped
     from mrovseg_nb.basics.records import read_model_record
     from mrovseg_nb.methods.registry import list_models, method_of, model_config
@@ -29,6 +34,7 @@ def run_models(a:argparse.Namespace):
             state = f'{megabytes:.1f} MB, trained for {steps} steps in {minutes:.0f} minutes'
         elif not method.trains: state = 'needs no training'
         print(f'{name}: {method.title} on the CLIP {config.clip}, {state}')
+    print('`mrovseg models --clips` lists the CLIPs that a method without training can be put on')
 
 def run_recipes(a:argparse.Namespace):
     from mrovseg_nb.training.recipes import RECIPES, recipe_table
@@ -78,8 +84,37 @@ def check_images(
             raise ValueError(f'{image} is an address, which is loaded only with --allow-url')
         if not is_url(image) and not Path(image).exists():
             raise FileNotFoundError(f'There is no file {image}')
-    results = [path for files in output_files(found, out, a.picture) for path in files]
+    results = [path for files in output_files(found, out, a.picture, a.format) for path in files]
     check_outputs(results, found, a.overwrite)
+
+def check_model_options(a:argparse.Namespace) -> None:
+    "Refuse options of a model that do not go together."
+    of_clip = [f'--{k}' for k in ('method', 'clip', 'pretrained') if getattr(a, k) is not None]
+    if a.model is not None and of_clip:
+        raise ValueError(f'The model of --model brings its method and its CLIP: leave out {of_clip[0]}, or '
+                         '--model')
+    if a.model is None and a.clip_weights:
+        raise ValueError('The option --clip-weights is for the CLIP of --model: without --model give '
+                         '--pretrained FILE')
+    if a.model is None and a.classes is None:
+        raise ValueError("Say what to look for: --classes 'cat; sofa; window'")
+
+def named_segmenter(a:argparse.Namespace) -> 'Segmenter':
+    "The model that the options name, or else a method without training on the CLIP that is at hand."
+    if a.model is None:
+        from mrovseg_nb.app.default_model import AT_HAND, DEFAULT_METHOD, choose_clip
+        clip, pretrained = choose_clip(a.clip, a.pretrained or AT_HAND)        # before torch is loaded
+    from mrovseg_nb.app.segmenter import Segmenter
+    if a.model is not None:
+        return Segmenter.from_pretrained(a.model, device=a.device, clip_weights=a.clip_weights)
+    from mrovseg_nb.methods.registry import get_method
+    method = get_method(a.method or DEFAULT_METHOD)
+    if method.trains:
+        raise ValueError(f'{method.title} has to be trained: name a trained model with --model, or another '
+                         '--method')
+    warnings.warn(f'The model is {method.title} ({method.name}) on the CLIP {clip} with the weights '
+                  f'{pretrained}')
+    return Segmenter(method.name, clip, device=a.device, pretrained=pretrained)
 
 def run_segment(a:argparse.Namespace) -> int: # 1: some images could not be read
     from mrovseg_nb.app.chosen_data import class_words
@@ -88,12 +123,13 @@ def run_segment(a:argparse.Namespace) -> int: # 1: some images could not be read
     check_images(a.image, a.out, a)
     classes = None if a.classes is None else class_words(a.classes)
     background = a.background if a.background_words is None else parse_classes(a.background_words)
-    fetch_model(a.model)
+    check_model_options(a)
+    if a.model is not None: fetch_model(a.model)
+    seg = named_segmenter(a)
     from mrovseg_nb.app.segment_files import segment_files
-    from mrovseg_nb.app.segmenter import Segmenter
-    seg = Segmenter.from_pretrained(a.model, device=a.device, clip_weights=a.clip_weights)
-    report = segment_files(seg, a.image, a.out, classes, background, picture=a.picture, on_error=a.on_error,
-                           overwrite=a.overwrite, allow_url=a.allow_url)
+    report = segment_files(seg, a.image, a.out, classes, background, format=a.format, template=a.template,
+                           temperature=a.temperature, threshold=a.threshold or 0., picture=a.picture,
+                           on_error=a.on_error, overwrite=a.overwrite, allow_url=a.allow_url)
     print(*report.lines(), sep='\n')
     if len(report.done) + len(report.skipped) + len(report.failed) > 1: print(report)
     return int(bool(report.failed))
@@ -121,10 +157,39 @@ def data_to_measure(a:argparse.Namespace) -> tuple: # LabelledData, and what the
     fetch_model(a.model)
     return data, f'{name}, {a.split or "val"}'
 
+def check_perturb(a:argparse.Namespace) -> None:
+    "Refuse options that mean nothing with --perturb, or without it."
+    if a.perturb is None: useless = [k for k in ('draws', 'seed', 'distractors') if getattr(a, k) is not None]
+    else: useless = [k for k in ('also', 'thresholds', 'per_class') if getattr(a, k)]
+    if a.perturb not in (None, 'distractors') and a.distractors is not None: useless = ['distractors']
+    if useless:
+        option = f'--{useless[0].replace("_", "-")}'
+        kind = ' distractors' if option == '--distractors' else ''
+        raise ValueError(f'Without --perturb{kind} leave out {option}' if a.perturb is None or kind else
+                         f'With --perturb leave out {option}: mIoU alone is measured')
+
+def given(a:argparse.Namespace, *names:str) -> dict:
+    "The options that were given."
+    return {k: v for k in names if (v := getattr(a, k)) is not None}
+
+def run_perturb(a:argparse.Namespace, data, which:str, model, chosen:dict):
+    from mrovseg_nb.evaluation.word_perturbation import perturbation_on, perturbation_report
+    chosen |= given(a, 'draws', 'seed', 'distractors')
+    if a.template is not None: chosen['templates' if a.perturb == 'template' else 'template'] = a.template
+    found = perturbation_on(data, model, a.perturb, a.out, str(a.model), progress=True, **chosen)
+    if not is_main_process(): return
+    print(f'{a.model} on {found["pictures"]} images, {len(data.names)} labels, percent\n{which}')
+    print(perturbation_report(found))
+    if a.out: print(f"record: {Path(a.out)/f'perturbation-{a.perturb}.json'}")
+
 def run_evaluate(a:argparse.Namespace):
     from mrovseg_nb.basics.files import try_output_folder
+    from mrovseg_nb.data.vocabulary import background_words, parse_classes
+    check_perturb(a)
     if a.out: try_output_folder(a.out)
+    background = False if a.background_words is None else parse_classes(a.background_words)
     data, which = data_to_measure(a)
+    background_words(data.vocabulary, background)
     import torch
     from accelerate import PartialState
     from mrovseg_nb.basics.devices import find_device
@@ -133,9 +198,10 @@ def run_evaluate(a:argparse.Namespace):
     from mrovseg_nb.evaluation.reports import class_table, per_class
     from mrovseg_nb.methods.registry import load_model
     device = find_device(a.device) if a.device else PartialState(cpu=not torch.cuda.is_available()).device
-    chosen = {k: v for k in ('protocol', 'also', 'thresholds', 'on_error', 'batch_size')
-              if (v := getattr(a, k)) is not None}
+    chosen = given(a, 'protocol', 'batch_size', 'on_error', 'temperature', 'threshold') | dict(background=background)
     model = load_model(a.model, a.clip_weights).to(device)
+    if a.perturb: return run_perturb(a, data, which, model, chosen)
+    chosen |= given(a, 'template', 'also', 'thresholds')
     found = evaluate_on(data, model, a.out, str(a.model), progress=True, **chosen)
     if not is_main_process(): return
     images = 'image' if found['pictures'] == 1 else 'images'
@@ -246,7 +312,8 @@ def run_train(a:argparse.Namespace):
 def evaluation_arguments(a:argparse.Namespace, model:str) -> argparse.Namespace:
     "The arguments of `evaluate` for a model that was just trained."
     unset = dict.fromkeys(('benchmark', 'vocabulary', 'root', 'source', 'allow_partial', 'protocol', 'also',
-                           'thresholds', 'batch_size', 'per_class'))
+                           'thresholds', 'batch_size', 'per_class', 'template', 'background_words',
+                           'temperature', 'threshold', 'perturb', 'draws', 'seed', 'distractors'))
     return argparse.Namespace(**unset | vars(a) | dict(model=model, out=None, first=None, split=None))
 
 # %% ../../nbs/10_app/09_commands.ipynb #684b2084

@@ -32,7 +32,7 @@ from ..evaluation.evaluate import evaluate
 MODELS = {                                                  # name in the table -> a function that loads it
     'MROVSeg': lambda: Segmenter.from_pretrained('mrovseg-terrarium'),
     'trained, p = 0': lambda: Segmenter.from_pretrained('mrovseg-terrarium-p0'),
-    'CLIP, dense': lambda: Segmenter('dense_clip', clip='terrarium', p=0.5, classes=CLASSES)}
+    'CLIP, dense': lambda: Segmenter('maskclip', clip='terrarium', stride=0, classes=CLASSES)}
 COLUMNS = ('base', 'novel', 'unseen', 'stuff', 'all')
 
 # %% ../../nbs/10_app/06_demo.ipynb #e2c6da83

@@ -17,13 +17,16 @@ from pathlib import Path
 import numpy as np, torch
 from tqdm.auto import tqdm
 
-from .result_files import check_outputs, input_files, output_files
+from .result_files import (
+    check_outputs, image_file_name, input_files, output_files, result_notes)
+from .result_formats import CocoFile, write_result
 from .segmentation import Segmentation
 from .segmenter import Segmenter
 from ..basics.devices import is_out_of_memory
 from ..basics.files import file_digest, write_atomic
-from ..basics.images import png_notes, read_image, to_png_bytes
+from ..basics.images import read_image, to_png_bytes
 from ..basics.urls import is_url
+from ..clip.decisions import Decision
 from ..clip.interface import OpenVocabularyModel
 from ..data.vocabulary import Vocabulary
 
@@ -32,10 +35,11 @@ def question_digest(
     model:OpenVocabularyModel,
     asked:Vocabulary,          # K classes and B background words
     classes:int,               # K
+    decision:Decision=Decision(),
 ) -> str:                      # 64 hexadecimal digits
     "A digest of all that a result depends on, but for the image."
     question = dict(model=type(model).__name__, config=asdict(model.config), asked=asdict(asked),
-                    classes=classes)
+                    classes=classes, decision=asdict(decision))
     h = sha256(json.dumps(question, sort_keys=True, default=str).encode())
     for name, w in sorted(model.state_dict().items()):
         h.update(name.encode())
@@ -55,8 +59,8 @@ def made_from(
 @dataclass
 class FilesReport:
     "What became of each image; keys are the inputs as text."
-    done:dict[str, Path] = field(default_factory=dict)       # input -> PNG of its labels
-    skipped:dict[str, Path] = field(default_factory=dict)    # finished before: input -> PNG of its labels
+    done:dict[str, Path] = field(default_factory=dict)       # input -> file of its labels
+    skipped:dict[str, Path] = field(default_factory=dict)    # finished before: input -> file of its labels
     failed:dict[str, str] = field(default_factory=dict)      # input -> what is wrong, one sentence
     found:dict[str, str] = field(default_factory=dict)       # those done: input -> its classes and shares
     def lines(self) -> list[str]:
@@ -74,26 +78,31 @@ def stream_batches(
     classes=None,                           # as for `Segmenter.stream`
     background:bool|Sequence[str]=False,    # as for `Segmenter.stream`
     batch_size:int=8,                       # images that the model gets at a time
+    **how,                                  # template, temperature, threshold, as for `Segmenter.stream`
 ) -> Iterator[Segmentation|None]:           # labels of each image, in order; None: it needs too much memory
     "Segment images in batches, and one by one where there is not enough memory for a batch."
     while batch := list(islice(arrays, batch_size)):
-        try: results = list(seg.stream(batch, classes, background, batch_size, scores=False))
+        try: results = list(seg.stream(batch, classes, background, batch_size, scores=False, **how))
         except (RuntimeError, MemoryError) as e:
             if not is_out_of_memory(e): raise
             alone = len(batch) == 1
-            results = [None] if alone else stream_batches(seg, iter(batch), classes, background, 1)
+            results = [None] if alone else stream_batches(seg, iter(batch), classes, background, 1, **how)
         yield from results
 
 # %% ../../nbs/10_app/04_segment_files.ipynb #94626652
 def segment_files(
     seg:Segmenter,
     images,                        # a path, an address, a folder, a pattern like 'photos/*.jpg', or a list
-    out:str|Path|None=None,        # a folder for NAME_labels.png, or for one image a PNG; None: the working
+    out:str|Path|None=None,        # a folder for NAME_labels.png, or for one image a file; None: the working
                                    # folder
     classes=None,                  # like 'dog; cat, kitten' or ['dog', 'cat']; None: those of the segmenter
     background:bool|Sequence[str]=False,    # is "none of these" an answer? True, or background words
     *,
-    picture:bool=False,            # also write NAME_picture.png, in colours and with a legend
+    format:str='png',              # of result_files.FORMATS: png, rle, labelme, coco
+    template:str|Sequence[str]|None=None, # name of a set, or like 'a photo of a {}'; None: the model's own
+    temperature:float|None=None,   # of the scores: below 1 sharper; None: as the method gives them
+    threshold:float=0.,            # a pixel whose greatest score is below it is background
+    picture:bool=False,            # also write NAME_picture.png, in colours, with names and a legend
     on_error:str='skip',           # an image that cannot be read, or needs too much memory: skip or stop
     overwrite:bool=False,          # do again what is finished, and replace files of other origin
     allow_url:bool=False,          # load images from addresses (http, https)
@@ -102,34 +111,44 @@ def segment_files(
     "Segment image files into files; finished ones are skipped, bad ones are named."
     if on_error not in ('skip', 'stop'):
         raise ValueError(f'There is no on_error={on_error!r}: choose from skip, stop')
-    images, (vocabulary, asked) = input_files(images, allow_url), seg.vocabularies(classes, background)
-    outputs = output_files(images, out, picture)
+    images, (vocabulary, asked) = input_files(images, allow_url), seg.vocabularies(classes, background, template)
+    outputs, how = output_files(images, out, picture, format), dict(temperature=temperature, threshold=threshold)
     check_outputs([path for files in outputs for path in files], images, overwrite)
-    question, report, waiting = question_digest(seg.model, asked, len(vocabulary)), FilesReport(), deque()
+    question, report = question_digest(seg.model, asked, len(vocabulary), Decision(**how)), FilesReport()
+    names, waiting = {image: image_file_name(image) for image in images}, deque()
+    together = CocoFile(outputs[0][0], list(vocabulary), names.values(), overwrite) if format == 'coco' else None
+    def origin(image, path):
+        if together and path == together.path: return together.made_from(names[image])
+        return result_notes(path).get('made_from')
     def arrays():
         for image, files in zip(images, outputs):
-            notes = {'made_from': made_from(image, question)}
-            if not overwrite and all(notes.items() <= png_notes(path).items() for path in files):
+            source = made_from(image, question)
+            if not overwrite and all(origin(image, path) == source for path in files):
                 report.skipped[str(image)] = files[0]
             else:
                 try: array = read_image(image, allow_url)
                 except (ValueError, OSError) as e: report.failed[str(image)] = str(e)
                 else:
-                    waiting.append((image, files, notes))
+                    waiting.append((image, files, source))
                     yield array
                     continue
             bar.update()
             if report.failed and on_error == 'stop': return
+    def write(image, files, source, result):
+        for path in files[1:]: write_atomic(path, to_png_bytes(result.to_pil(inside=True), dict(made_from=source)))
+        if together: together.add(names[image], result, source)
+        else: write_result(result, files[0], image, source, format)
+        report.done[str(image)], report.found[str(image)] = files[0], str(result)
     with tqdm(desc='segmenting', total=len(images), unit='image', delay=1, disable=not progress) as bar:
-        for result in stream_batches(seg, arrays(), classes, background):
-            image, files, notes = waiting.popleft()
-            bar.update()
-            if result is None:
-                report.failed[str(image)] = f'There is not enough memory to segment {image}'
-                if on_error == 'stop': break
-                continue
-            for path in files[1:]: write_atomic(path, to_png_bytes(result.to_pil(), notes))
-            result.save(files[0], notes)
-            report.done[str(image)], report.found[str(image)] = files[0], str(result)
+        try:
+            for result in stream_batches(seg, arrays(), classes, background, template=template, **how):
+                image, files, source = waiting.popleft()
+                bar.update()
+                if result is not None: write(image, files, source, result)
+                else:
+                    report.failed[str(image)] = f'There is not enough memory to segment {image}'
+                    if on_error == 'stop': break
+        finally:
+            if together: together.save()
     if report.failed and on_error == 'stop': raise ValueError(*report.failed.values())
     return report

@@ -96,10 +96,11 @@ def to_pil(
     self:Segmentation,
     side:int=10_000,         # of the longer side, pixels: larger images are made smaller
     beside:bool=False,       # the image itself on the left
+    inside:bool=False,       # also write the names into the regions
 ) -> Image.Image:            # RGBA: transparent around the image
     "The image with coloured masks and a legend; small images are enlarged."
     regions, names = self.regions
-    return draw_regions(*at_size(self.image, regions, side), names, *self.region_looks(), beside)
+    return draw_regions(*at_size(self.image, regions, side), names, *self.region_looks(), beside, inside)
 
 @patch
 def _repr_mimebundle_(self:Segmentation, include=None, exclude=None):
@@ -137,13 +138,14 @@ def read_labels(
 @patch
 def to_coco(self:Segmentation) -> list[dict]:
     "One COCO annotation for each region, the largest first."
-    (regions, names), scores = self.regions, self.region_scores()
+    (regions, names), scores = self.regions, None if self.scores is None else self.region_scores()
     def annotation(region, area):
         mask, category = regions == region, self.index(names[region])
         ys, xs = np.flatnonzero(mask.any(1)).tolist(), np.flatnonzero(mask.any(0)).tolist()
         box = [xs[0], ys[0], xs[-1] - xs[0] + 1, ys[-1] - ys[0] + 1]
-        return dict(category_id=category + 1, category_name=names[region], segmentation=encode_mask(mask),
-                    area=area, iscrowd=0, bbox=box, score=round(scores[region].item(), 4))
+        found = dict(category_id=category + 1, category_name=names[region], segmentation=encode_mask(mask),
+                     area=area, iscrowd=0, bbox=box)
+        return found if scores is None else found | dict(score=round(scores[region].item(), 4))
     return [annotation(region, area) for region, area in present(regions)]
 
 # %% ../../nbs/10_app/01_segmentation.ipynb #6496b61c

@@ -346,10 +346,12 @@ def draw_regions(
     colours:np.ndarray,                  # (R, 3)
     patterns:Sequence[str]|None=None,    # R of FILL_PATTERNS; None: how the classes look is not known
     beside:bool=False,                   # the image itself on the left
+    inside:bool=False,                   # also write the names into the regions
 ) -> Image.Image:                        # RGBA
     "The image with coloured regions, and a legend of their names and shares."
     known = patterns is not None
     drawn = overlay(image, regions, colours, 0.8 if known else 0.5, patterns, pale=known)
+    if inside: drawn = write_names(drawn, regions, names)
     entries = region_entries(regions, names, colours, patterns)
     return join([*([image] if beside else []), drawn, legend(entries)])
 

@@ -29,11 +29,12 @@ def measured_besides(
     data:LabelledData,
     model:OpenVocabularyModel,
     also:Sequence[str]|None=None, # of evaluation.measures.ALSO; None: what is usual
+    segments:bool=True,           # are they usual? Not with background words, which have none
 ) -> list[str]:
     "What is counted besides pixels."
     if also is None:
         also = ['boundary', 'sizes', 'oracles'] if data.name == 'terrarium' else []
-        if data.things and hasattr(model, 'panoptic'): also.append('panoptic')
+        if data.things and segments and hasattr(model, 'panoptic'): also.append('panoptic')
     for measure in also: check_measure(measure)
     if not data.things and (impossible := set(NEEDS_INSTANCES) & set(also)):
         raise ValueError(f'{data.name or "These data"} have no instances: leave out '
@@ -63,6 +64,10 @@ def evaluate_on(
     batch_size:int|None=None,    # images at a time; None: 16 of Terrarium, whose images have one size, else 1
     on_error:str|None=None,      # about images that cannot be read: raise or skip; None: as the data say
     progress:bool=False,         # show a bar
+    template:str|Sequence[str]|None=None, # as `template_set` takes it; None: of the vocabulary or the method
+    background:bool|str|Sequence[str]=False, # words for everything else, or True for those of CLIPer
+    temperature:float|None=None, # of the probabilities, see clip.decisions; None: as the method gives them
+    threshold:float=0.,          # a pixel whose greatest probability is below it has no class
     **kwargs,                    # only for the name of a benchmark
 ) -> dict:                       # as `evaluate`; and `names`, of the labels
     "Measure a model on a benchmark, as the literature does, or on any labelled images."
@@ -70,15 +75,17 @@ def evaluate_on(
     if batch_size is not None and batch_size < 1:
         raise ValueError(f'A batch has at least 1 image, not {batch_size}')
     data = labelled_data(data, **kwargs)
-    rule, also = resize_rule(protocol or data.protocol), measured_besides(data, model, also)
+    rule = resize_rule(protocol or data.protocol)
+    also = measured_besides(data, model, also, segments=background is False)
     worst = WorstImages(10, data.ignore)
     found = evaluate(model, data, also=also, batch_size=batch_size or (16 if data.name == 'terrarium' else 1),
                      protocol=rule, thresholds=accepted, observers=[worst] if out else [], on_error=on_error,
-                     progress=progress)
+                     progress=progress, template=template, background=background, temperature=temperature,
+                     threshold=threshold)
     if out and rank_and_world()[0] == 0:  # of several processes one writes
         of_panoptic = dict(thresholds=thresholds) if 'panoptic' in also else {}
-        record_evaluation(Path(out).expanduser()/'record.json', found, data, rule, model.template,
-                          model=title, seconds=round(time() - start), **of_panoptic)
+        record_evaluation(Path(out).expanduser()/'record.json', found, data, model=title,
+                          seconds=round(time() - start), **of_panoptic)
         headline = f'{title} on {data.name or "own data"}'
         save_results(out, found, data.names, worst.images, headline, data.ignore)
     return found | dict(names=data.names)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..clip.protocols import PROTOCOLS, Protocol
 from ..basics.records import write_record
 from ..data.rows import LabelledData
 from .metrics import divide_or_nan
@@ -73,18 +72,14 @@ def record_evaluation(
     path:str|Path,               # of the file
     found:dict,                  # of `evaluate`
     data:LabelledData,           # that it was evaluated on
-    protocol:Protocol|None=None, # as it was evaluated; None: the model's own
-    template:str='',             # the method's own templates, used where the vocabulary names none
     **what,                      # model, seconds, ...
 ) -> dict:                       # what was written
     "Write down an evaluation, with all that its numbers depend on."
     words, classes = data.vocabulary, per_class(found['confusion'], data.names)
-    rule = next((name for name, p in PROTOCOLS.items() if p == protocol), str(protocol))
     counts = {k: found[k] for k in ('pictures', 'expected', 'blank', 'partial', 'skipped')}
     counts |= dict(labels=len(classes), classes=len(words), present=sum(r['pixels'] > 0 for r in classes))
-    results = {k: v for k, v in found.items() if k not in ('confusion', 'iou', *counts)}
-    of_data = dict(benchmark=data.name, split=data.split_name, vocabulary=data.vocabulary_version,
-                   templates=words.templates or template, reduce=words.reduce, protocol=rule)
+    results = {k: v for k, v in found.items() if k not in ('confusion', 'iou', 'conditions', *counts)}
+    of_data = dict(benchmark=data.name, split=data.split_name) | found['conditions']
     in_order = sorted(classes, key=lambda r: r['label'])
     return write_record(path, **of_data | what, counts=counts, results=to_json(results),
                         classes=to_json(in_order))

@@ -26,7 +26,7 @@ def no_model(name:str|Path, why:str) -> ValueError:
 def is_hub_id(name:str) -> bool: # like owner/name
     return name.count('/') == 1 and name[0] not in './~'
 
-def may_be_preset(name:str) -> bool: # like dense_clip-terrarium
+def may_be_preset(name:str) -> bool: # like maskclip-terrarium
     "Whether a name looks like METHOD-PRESET of a method that ships no weights, perhaps because it has none."
     method, dash, preset = name.partition('-')
     trained = {n.split('-')[0] for n in shipped_models()}
