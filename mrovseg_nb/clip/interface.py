@@ -7,8 +7,9 @@ __all__ = ['STRIP_BYTES', 'resized_rows', 'ImageScores', 'ScoreMap', 'ModelConfi
            'best_class']
 
 # %% ../../nbs/03_clip/10_interface.ipynb #4456b484
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from .clip import FrozenCLIP, load_clip
+from .decisions import Decision
 from .layers import up
 from .protocols import Protocol, own_protocol, resize
 from .text_embeddings import TextVectors
@@ -80,6 +82,7 @@ class ModelConfig:
 
 class OpenVocabularyModel(nn.Module, ModelHubMixin):
     "A method: a configuration, a frozen CLIP, and `scores` or `image_scores`."
+    licence = ''     # of the weights of its own, where that is known
     def __init__(self,
         config:ModelConfig|None=None, # None: a subclass sets `clip`, `crop`, `template` itself, as tests do
         clip:FrozenCLIP|None=None,    # loaded before; None: the CLIP that the configuration names
@@ -151,14 +154,16 @@ def predict(
     images:list[np.ndarray],     # (H, W, 3) uint8 each, of any size
     vocabulary:Vocabulary,       # K classes
     protocol:Protocol|None=None, # resize rule; None: the model's own
+    decision:Decision|None=None, # its temperature; None: as the method gives them
 ) -> list[np.ndarray]:           # (K, H, W) float32 each, at the size of the image
     "The probability or score of every class at every pixel."
-    text, out = self.text(vocabulary), [None] * len(images)
+    text, out, decision = self.text(vocabulary), [None] * len(images), decision or Decision()
     for which, batch in self.batches(images, protocol):
         for i, scores in zip(which, self.image_scores(batch, text)):
             size = images[i].shape[:2]
             out[i] = np.empty((len(scores), *size), np.float32)
-            for rows, strip in scores.strips(size): out[i][:, rows] = self.probabilities(strip).cpu().numpy()
+            for rows, strip in scores.strips(size):
+                out[i][:, rows] = decision.probabilities(self.probabilities(strip)).cpu().numpy()
     return out
 
 # %% ../../nbs/03_clip/10_interface.ipynb #23dd6cf2
@@ -166,9 +171,10 @@ def best_class(
     scores:ImageScores,
     size:tuple[int, int],   # (H, W)
     limit:int=STRIP_BYTES,  # bytes of a strip
+    choose:Callable=partial(torch.argmax, dim=0), # scores (K, h, W) -> labels (h, W)
 ) -> Tensor:                # (H, W) int64
-    "The class with the greatest score at each pixel, the first of equals."
-    return torch.cat([strip.argmax(0) for _, strip in scores.strips(size, limit)])
+    "The class with the greatest score at each pixel, the first of equals; or what else is chosen."
+    return torch.cat([choose(strip) for _, strip in scores.strips(size, limit)])
 
 # %% ../../nbs/03_clip/10_interface.ipynb #2d2b941f
 @patch
@@ -179,11 +185,13 @@ def label(
     vocabulary:Vocabulary,                       # K classes
     sizes:Sequence[tuple[int, int]]|None=None,   # (H, W) of each label map; None: the size of the image
     protocol:Protocol|None=None,                 # resize rule; None: the model's own
-) -> list[np.ndarray]:                           # (H, W) int64 each
+    decision:Decision|None=None,                 # temperature and threshold; None: the best class wins
+) -> list[np.ndarray]:                           # (H, W) int64 each; -1: no class reaches the threshold
     "The best class of each pixel: `predict(...).argmax(0)` without all scores in memory."
-    text, out = self.text(vocabulary), [None] * len(images)
+    text, out, how = self.text(vocabulary), [None] * len(images), {}
+    if decision and decision.threshold: how = dict(choose=lambda s: decision.labels(self.probabilities(s)))
     sizes = [im.shape[:2] for im in images] if sizes is None else sizes
     for which, batch in self.batches(images, protocol):
         for i, scores in zip(which, self.image_scores(batch, text)):
-            out[i] = best_class(scores, tuple(sizes[i])).cpu().numpy()
+            out[i] = best_class(scores, tuple(sizes[i]), **how).cpu().numpy()
     return out

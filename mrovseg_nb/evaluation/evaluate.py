@@ -15,11 +15,14 @@ import numpy as np, torch
 from tqdm.auto import tqdm
 
 from ..basics.processes import gather_lists, rank_and_world, sum_over_processes
+from ..clip.decisions import Decision
 from ..clip.interface import OpenVocabularyModel
 from ..clip.protocols import Protocol
 from ..data.rows import LabelledData
 from ..data.vocabulary import Vocabulary
 from .bootstrap import BootstrapIoU
+from .conditions import (
+    background_label, condition_lines, conditions, with_words)
 from .measures import ALSO, NEEDS_INSTANCES, check_measure
 from .metrics import ConfusionMatrix, Tally
 from .panoptic_quality import PanopticQuality, segments_from_labels
@@ -85,13 +88,14 @@ class ImageObserver:
 def labels_of_classes(
     best:np.ndarray,       # (H, W) classes of the vocabulary, -1 for none
     vocabulary:Vocabulary, # with the labels that its classes answer to
+    none:int=-1,           # the label of pixels of no class
 ) -> np.ndarray:           # (H, W) labels, -1 for none
     "The labels behind the classes that a method found."
     K = len(vocabulary)
     for k in (best.min(initial=0), best.max(initial=0)):
         if not -1 <= k < K:
             raise ValueError(f'The method answers with class {k}, but {K} classes have 0 to {K - 1}')
-    return np.append(vocabulary.answers or range(K), -1)[best]
+    return np.append(vocabulary.answers or range(K), none)[best]
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #d0b4d320
 def count_images(
@@ -104,9 +108,11 @@ def count_images(
     observers:Sequence[ImageObserver]=(),
     skipped:list|None=None,          # where rows that cannot be read are noted; None: they are errors
     progress:bool=False,             # show a bar
+    decision:Decision|None=None,     # temperature and threshold; None: the best class wins
 ) -> dict[str, Tally]:               # of all processes
     "Predict the labels of every image, compare them with the ground truth, and count."
     (rank, world), words, errors = rank_and_world(), data.vocabulary, []
+    none, how = background_label(data.names), {} if decision is None else dict(decision=decision)
     tallies = new_tallies(words.labels, data.ignore, also, data.things)
     if 'panoptic' in also: check_panoptic(model, words)
     maps = ['labels', 'instances'] if set(NEEDS_INSTANCES) & set(also) else ['labels']
@@ -115,12 +121,12 @@ def count_images(
                   disable=not progress or rank > 0) as bar:
             for batch in data.batches(batch_size, rank, world, maps, skipped):
                 images, sizes = [s['image'] for s in batch], [s['labels'].shape for s in batch]
-                classes, segments = model.label(images, words, sizes, protocol), [None]*len(batch)
+                classes, segments = model.label(images, words, sizes, protocol, **how), [None]*len(batch)
                 if 'panoptic' in also:
                     segments = model.panoptic(images, words, data.things, protocol, **thresholds or {})
                 for sample, best, found in zip(batch, classes, segments):
                     try:
-                        pred = labels_of_classes(best, words)
+                        pred = labels_of_classes(best, words, none)
                         count_image(tallies, pred, found, sample['labels'], sample.get('instances'),
                                     sample['image_id'])
                     except ValueError as e: raise ValueError(f'{sample["image_id"]}: {e}') from e
@@ -170,8 +176,15 @@ def evaluate(
     observers:Sequence[ImageObserver]=(),    # called with each image and what was counted in it
     on_error:str|None=None,      # about rows that cannot be read: raise or skip; None: as the data say
     progress:bool=False,         # show a bar
+    template:str|Sequence[str]|None=None, # as `template_set` takes it; None: of the vocabulary or the method
+    background:bool|str|Sequence[str]=False, # words for everything else, or True for those of CLIPer
+    temperature:float|None=None, # of the probabilities, see clip.decisions; None: as the method gives them
+    threshold:float=0.,          # a pixel whose greatest probability is below it has no class
 ) -> dict:                       # as ConfusionMatrix.results, 0 to 1; `iou` (K,), `confusion` (K, K + 1); ...
-    "Measure a method on labelled images; `pictures` of `expected`, `blank`, `skipped` (messages), `partial`."
+    """Measure a method on labelled images.
+
+    Besides the numbers: `pictures` of `expected`, `blank`, `skipped` (messages), `partial`, and `conditions`,
+    all that the numbers depend on."""
     if not hasattr(model, 'label'):
         raise ValueError(f'A {type(model).__name__} cannot be evaluated: give a model, which a Segmenter '
                          'has as .model')
@@ -180,12 +193,15 @@ def evaluate(
     if on_error not in ('raise', 'skip'):
         raise ValueError(f'What is done on_error is raise or skip, not {on_error!r}')
     skipped = [] if on_error == 'skip' else None
-    t = count_images(model, data, also, batch_size, protocol, thresholds, observers, skipped, progress)
+    (data, besides), decision = with_words(data, template, background), Decision(temperature, threshold)
+    t = count_images(model, data, also, batch_size, protocol, thresholds, observers, skipped, progress,
+                     decision if threshold else None)
     pictures, tiers = int(t['pictures'].counts[0]), data.tiers
     found = t['pixels'].results(tiers) | dict(
         iou=t['pixels'].iou(), confusion=t['pixels'].counts, pictures=pictures, expected=data.expected,
         blank=int(t['blank'].counts[0]),
-        skipped=skipped or [], partial=bool(skipped) or data.expected not in (None, pictures))
+        skipped=skipped or [], partial=bool(skipped) or data.expected not in (None, pictures),
+        conditions=conditions(model, data, protocol, decision, besides))
     if 'boundary' in also: found['boundary'] = t['boundary'].results(tiers)
     if 'sizes' in also: found['sizes'] = t['sizes'].results()
     if 'oracles' in also: found['oracles'] = {name: t[name].results(tiers) for name in ('masks', 'names')}
@@ -218,7 +234,8 @@ def report(
             lines.append((f'mIoU, 95 % interval, {text}', ends))
     numbers = [f'{name:32}' + ''.join(f'  {k:>6} {100*v:5.1f}' for k, v in values.items())
                for name, values in lines]
-    return '\n'.join([*remarks(found), *numbers, *absent_classes(found, names)])
+    return '\n'.join([*remarks(found), *numbers, *condition_lines(found['conditions']),
+                      *absent_classes(found, names)])
 
 # %% ../../nbs/08_evaluation/04_evaluate.ipynb #1fba5d5b
 def remarks(found:dict) -> list[str]:

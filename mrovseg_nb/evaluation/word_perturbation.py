@@ -187,7 +187,7 @@ def perturbation_on(
     return found
 
 # %% ../../nbs/08_evaluation/15_word_perturbation.ipynb #08623fa8
-STUDIED = {'MROVSeg': 'mrovseg-terrarium', 'dense CLIP': 'dense_clip-terrarium'}    # title -> name of a model
+STUDIED = {'MROVSeg': 'mrovseg-terrarium', 'MaskCLIP': 'maskclip-terrarium'}    # title -> name of a model
 
 def record_perturbations(
     path:str|Path|None=None,                # without .json; None: data/results/word-perturbation

@@ -27,8 +27,8 @@ def reference_models() -> dict[str, OpenVocabularyModel]:
     "The models of README's table, by the names that they have there."
     return {'MROVSeg': load_model(shipped('models', 'mrovseg-terrarium')),
             'MROVSeg, p = 0': load_model(shipped('models', 'mrovseg-terrarium-p0')),
-            'dense CLIP, whole': create_model('dense_clip-terrarium', p=0),
-            'dense CLIP, slices': create_model('dense_clip-terrarium', p=0.5)}
+            'MaskCLIP, whole': create_model('maskclip-terrarium', crop=48, window=0),
+            'MaskCLIP, slices': create_model('maskclip-terrarium', stride=0)}
 
 def percents(
     found:dict, # of `evaluate`
