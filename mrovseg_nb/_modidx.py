@@ -584,7 +584,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                        'mrovseg_nb.benchmarks.published_names.vocabulary_versions': ( '06_benchmarks/published_names.html#vocabulary_versions',
                                                                                                                       'mrovseg_nb/benchmarks/published_names.py')},
             'mrovseg_nb.clip.clip': { 'mrovseg_nb.clip.clip.Tower': ('03_clip/clip.html#tower', 'mrovseg_nb/clip/clip.py'),
-                                      'mrovseg_nb.clip.clip.clip_config': ('03_clip/clip.html#clip_config', 'mrovseg_nb/clip/clip.py'),
                                       'mrovseg_nb.clip.clip.clip_tower': ('03_clip/clip.html#clip_tower', 'mrovseg_nb/clip/clip.py'),
                                       'mrovseg_nb.clip.clip.load_clip': ('03_clip/clip.html#load_clip', 'mrovseg_nb/clip/clip.py')},
             'mrovseg_nb.clip.clip_list': { 'mrovseg_nb.clip.clip_list.clip_lines': ( '03_clip/clip_list.html#clip_lines',

@@ -23,7 +23,7 @@ from .weights import fitting_weights, read_clip_file, without_logging
 from torch import Tensor, nn
 
 # %% ../../nbs/03_clip/14_frozen.ipynb #c74f1730
-SMALL_CLIPS = ('terrarium', 'terrarium-convnext')     # the small CLIPs in data/models
+SMALL_CLIPS = ('terrarium', 'terrarium-small', 'terrarium-convnext')     # the small CLIPs in data/models
 
 def clip_config(
     name:str,    # of an open_clip model, or one of SMALL_CLIPS
