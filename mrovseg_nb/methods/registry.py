@@ -23,8 +23,9 @@ from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.model_files import config_from_json, read_config, read_weights, write_model
 from .model_folders import model_folder, no_model, shipped_models
 from .proxyclip import PROXYCLIP_PRESETS, ProxyCLIP, ProxyCLIPConfig
-from .training_free import (ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIP, PlainCLIPConfig,
-                                              SCLIPConfig, TrainingFree, maskclip_settings, training_free_presets)
+from .training_free import (
+    ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIP, PlainCLIPConfig, SCLIPConfig, TrainingFree,
+    maskclip_settings, training_free_presets)
 from ..mrovseg.model import PRESETS, MROVSeg, MROVSegConfig
 
 # %% ../../nbs/05_methods/07_registry.ipynb #1fc4bf2d
