@@ -853,6 +853,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'mrovseg_nb/clip/weights.py'),
                                          'mrovseg_nb.clip.weights.rebuild_tensor': ( '03_clip/weights.html#rebuild_tensor',
                                                                                      'mrovseg_nb/clip/weights.py'),
+                                         'mrovseg_nb.clip.weights.some': ('03_clip/weights.html#some', 'mrovseg_nb/clip/weights.py'),
                                          'mrovseg_nb.clip.weights.without_logging': ( '03_clip/weights.html#without_logging',
                                                                                       'mrovseg_nb/clip/weights.py')},
             'mrovseg_nb.clip.windows': { 'mrovseg_nb.clip.windows.Windows': ('03_clip/windows.html#windows', 'mrovseg_nb/clip/windows.py'),

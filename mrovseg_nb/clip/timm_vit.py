@@ -30,7 +30,9 @@ class TimmBlock:
         attn, x = self.module.attn, x if self.post else self.module.norm1(x)
         if attn.qkv is None: parts = [layer(x) for layer in (attn.q_proj, attn.k_proj, attn.v_proj)]
         elif getattr(attn, 'q_bias', None) is None: parts = attn.qkv(x).chunk(3, -1)
-        else: parts = F.linear(x, attn.qkv.weight, torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])).chunk(3, -1)
+        else:
+            bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
+            parts = F.linear(x, attn.qkv.weight, bias).chunk(3, -1)
         q, k, v = (rearrange(p, 'b l (k d) -> b k l d', k=self.heads) for p in parts)
         q, k, angles = attn.q_norm(q), attn.k_norm(k), self.rotary(grid)
         return (q, k, v) if angles is None else (self.turned(q, angles), self.turned(k, angles), v)
@@ -59,8 +61,8 @@ def why_not_in_parts(
         return f'it is a {type(trunk).__name__}'
     for block in trunk.blocks:
         attn = getattr(block, 'attn', None)
-        if type(block) not in (vision_transformer.Block, eva.EvaBlock, eva.EvaBlockPostNorm) or type(attn) not in (
-                Attention, AttentionRope, eva.EvaAttention):
+        blocks = vision_transformer.Block, eva.EvaBlock, eva.EvaBlockPostNorm
+        if type(block) not in blocks or type(attn) not in (Attention, AttentionRope, eva.EvaAttention):
             return f'its blocks are {type(block).__name__} with {type(attn).__name__}'
         if getattr(attn, 'gate', None) is not None: return 'its attention has gates'
         if getattr(attn, 'num_kv_groups', 1) > 1: return 'its heads share keys and values'

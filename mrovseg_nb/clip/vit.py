@@ -62,7 +62,7 @@ class TokenCLIP(FrozenCLIP):
         layers, grid = self.tokens(images)
         maps = [x[:, self.prefix:].mT.unflatten(2, grid) for x in layers]
         return LayerFeatures(maps, [x[:, 0] for x in layers] if self.has_cls else [])
-    def image_vectors(self, images:Tensor) -> Tensor: return self.pool(self.tokens(images)[0][-1])     # (B, E)
+    def image_vectors(self, images:Tensor) -> Tensor: return self.pool(self.tokens(images)[0][-1])   # (B, E)
 
 # %% ../../nbs/03_clip/15_vit.ipynb #09b13cff
 class ViTCLIP(TokenCLIP):
