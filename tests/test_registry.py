@@ -16,7 +16,7 @@ import mrovseg_nb
 from mrovseg_nb.app.cli import main
 from mrovseg_nb.app.segmentation import read_labels
 from mrovseg_nb.basics.files import shipped
-from mrovseg_nb.clip.dense_features import value_features
+from mrovseg_nb.clip.dense_features import dense_features
 from mrovseg_nb.clip.interface import ModelConfig, OpenVocabularyModel
 from mrovseg_nb.clip.text_embeddings import all_vectors, class_logits
 from mrovseg_nb.data.terrarium import scene, terrarium
@@ -37,7 +37,8 @@ class Toy(OpenVocabularyModel):
         self.mix_weight = nn.Parameter(torch.eye(self.clip.embed_dim)[..., None, None])
         self.offset = nn.Parameter(torch.zeros(1, 1)) if config.bias else None
     def scores(self, images, text):
-        with torch.no_grad(): features = value_features(self.clip, self.clip.features(images).maps[-2])
+        how = dict(affinity='identity', residual=False, feed_forward=False)
+        with torch.no_grad(): features = dense_features(self.clip, images, **how)
         features = F.normalize(F.conv2d(features, self.mix_weight), dim=1)               # (B, E, h, w)
         logits = class_logits(torch.einsum('bchw,tc->bhwt', features, all_vectors(text)), text).movedim(-1, 1)
         return 20*logits if self.offset is None else 20*logits + self.offset

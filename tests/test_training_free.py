@@ -1,4 +1,4 @@
-"""`Segmenter(method, clip=tower)` for every method that trains nothing and one small CLIP of every family it takes: methods and app are different rooms.
+"""`Segmenter(method, clip=tower)` for every method that trains nothing, and a small CLIP of every family.
 
     python -m unittest discover -s tests -p test_training_free.py
 """
@@ -24,7 +24,7 @@ class EveryMethodOnEveryTower(unittest.TestCase):
             for tower in small_towers():
                 with self.subTest(method=method.name, tower=tower), warnings.catch_warnings(action='ignore'):
                     if clip_tower(tower).kind not in method.towers:
-                        with self.assertRaisesRegex(ValueError, f'{method.title} needs a CLIP whose image tower'):
+                        with self.assertRaisesRegex(ValueError, f'{method.title} needs a CLIP whose image'):
                             Segmenter(method.name, clip=tower, **SMALL)
                         continue
                     found = Segmenter(method.name, clip=tower, **SMALL, **MORE.get(method.name, {}))(

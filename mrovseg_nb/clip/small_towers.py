@@ -49,7 +49,10 @@ SMALL_TOWERS = {    # kind of tower -> name -> configuration of open_clip
     'vit': {'small-cls': dict(vision_cfg=VIT)},
     'pooled_vit': {
         'small-mean': dict(vision_cfg=VIT | dict(no_ln_pre=True, pool_type='avg', final_ln_after_pool=True)),
-        'small-coca': dict(vision_cfg=VIT | dict(attentional_pool=True, attn_pooler_heads=4))},
+        'small-coca': dict(
+            vision_cfg=VIT | dict(attentional_pool=True, attn_pooler_heads=4, output_tokens=True),
+            text_cfg=TEXT | dict(embed_cls=True, output_tokens=True),
+            multimodal_cfg=TEXT | dict(attn_pooler_heads=2), custom_text=True)},
     'timm_vit': {
         'small-sigmoid': dict(vision_cfg=of_timm('vit_small_tower_siglip', 'map', 'none'), embed_dim=64,
                              init_logit_bias=-10, init_logit_scale=2.302585092994046),

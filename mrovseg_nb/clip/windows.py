@@ -50,7 +50,8 @@ def plan_windows(
     sizes = tuple(min(size, g) for g in grid)
     if stride is not None and not 1 <= stride <= size:
         raise ValueError(f'Windows of {size} tokens cannot be {stride} tokens apart')
-    tops, lefts = (window_starts(g, s, None if stride is None else min(stride, s)) for g, s in zip(grid, sizes))
+    strides = [None if stride is None else min(stride, s) for s in sizes]
+    tops, lefts = map(window_starts, grid, sizes, strides)
     return Windows(tuple(grid), sizes, tuple((t, l) for t in tops for l in lefts))
 
 # %% ../../nbs/03_clip/09_windows.ipynb #28ec3245

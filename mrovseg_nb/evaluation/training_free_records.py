@@ -33,7 +33,8 @@ def measure_one_image(
     images = [split_scene(split, i).image for i in range(repeats + 1)]
     model.text(vocabulary)
     device, stages, times = model.clip.mean.device, {}, []
-    if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'): libc.malloc_trim(0)    # what was freed before is given back
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, 'malloc_trim'): libc.malloc_trim(0)       # give back what was freed before
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device)
@@ -66,17 +67,19 @@ def measure_training_free(
 ) -> dict:                         # what is written
     "Measure a method that trains nothing, and write a record."
     name, data = model.split('-')[0], terrarium(split, scenes)
-    if get_method(name).trains: raise ValueError(f'{get_method(name).title} is trained: its record lies beside its weights')
+    title = get_method(name).title
+    if get_method(name).trains: raise ValueError(f'{title} is trained: its record lies beside its weights')
     model = create_model(model, **changes).eval()
     cost = measure_one_image(model, data.vocabulary, split)
     found = evaluate(model, data, progress=progress)
     path = record or shipped('results')/'training-free'/f'{name}'
     return write_record(
-        path, method=name, title=get_method(name).title, config=asdict(model.config),
+        path, method=name, title=title, config=asdict(model.config),
         what='mIoU in percent by tier; all: over classes present, union: also those only predicted, pixels: '
              'accuracy; seconds and memory_mb: one image', scenes=found['pictures'], split=split,
-        benchmark=f'Terrarium, split {split}, scenes 0 to {scenes - 1}, 96x96, {len(data.vocabulary)} classes',
-        results=percents(found), threads=torch.get_num_threads(), device=str(model.clip.mean.device.type), **cost)
+        benchmark=f'Terrarium, split {split}, scenes 0 to {scenes - 1}, 96x96, '
+                  f'{len(data.vocabulary)} classes',
+        results=percents(found), threads=torch.get_num_threads(), device=model.clip.mean.device.type, **cost)
 
 # %% ../../nbs/08_evaluation/15_training_free_records.ipynb #50c73dcc
 def read_training_free(

@@ -24,7 +24,7 @@ class Backbone(nn.Module):
     "A frozen image tower without text: the features of patches in one of its layers."
     def __init__(self,
         name:str,                    # of a ViT of timm, or one of SMALL_CLIPS
-        weights:str|Path|None=None,  # 'timm': what timm downloads; a file; None: random, or those of the small CLIP
+        weights:str|Path|None=None,  # 'timm': what timm downloads; a file; None: random
         layer:int=-1,                # -1: the last; others only for small CLIPs
     ):
         super().__init__()
@@ -34,7 +34,8 @@ class Backbone(nn.Module):
         self.patch = self.model.patch if self.is_clip else self.model.patch_embed.patch_size[0]
         if not self.is_clip:
             for k in ('mean', 'std'):
-                self.register_buffer(k, torch.tensor(self.model.pretrained_cfg[k]).view(3, 1, 1), persistent=False)
+                colour = torch.tensor(self.model.pretrained_cfg[k]).view(3, 1, 1)
+                self.register_buffer(k, colour, persistent=False)
     def train(self, mode=True): return super().train(False)
     def forward(self,
         images:Tensor, # (B, 3, H, W) in [0, 1], of any size
@@ -58,8 +59,8 @@ def timm_backbone(
     options = dict(num_classes=0, dynamic_img_size=True)
     if weights not in (None, 'timm'):
         if not Path(weights).expanduser().is_file():
-            raise ValueError(f"There are no weights '{weights}' for {name!r}: give a file, 'timm' to download "
-                             'them, or None')
+            raise ValueError(f"There are no weights '{weights}' for {name!r}: give a file, 'timm' to "
+                             'download them, or None')
         state = read_clip_file(Path(weights).expanduser())
         options |= dict(pretrained_cfg_overlay=dict(state_dict=state, custom_load=False))
     try:
@@ -69,7 +70,8 @@ def timm_backbone(
                          f'size ({e})') from e
     except Exception as e:
         why = str(e).split('\n')[0 if weights == 'timm' else -1].strip() or type(e).__name__
-        raise ValueError(f"The weights '{weights}' of the backbone {name!r} could not be loaded ({why})") from e
+        raise ValueError(f"The weights '{weights}' of the backbone {name!r} could not be loaded "
+                         f'({why})') from e
     if not hasattr(model, 'num_prefix_tokens') or not hasattr(model, 'patch_embed'):
         raise ValueError(f'{name!r} is no backbone for ProxyCLIP, which needs a ViT')
     return model
@@ -114,7 +116,7 @@ class ProxyCLIP(PatchClassifier):
         f = self.backbone(images)
         maps = v.mT.flatten(1, 2).unflatten(2, grid)                                     # (B, heads*d, h, w)
         if f.shape[2:] != maps.shape[2:]: maps = up(maps, f.shape[2:])
-        v = maps.flatten(2).unflatten(1, v.shape[1::2]).mT                               # (B, heads, h'*w', d)
+        v = maps.flatten(2).unflatten(1, (clip.heads, -1)).mT                            # (B, heads, n, d)
         y = block.attended(proxy_attention(f, c.beta, c.gamma)[:, None].to(v) @ v)
         return F.normalize(clip.project_tokens(y), dim=-1).mT.unflatten(2, f.shape[2:])
     def similarity(self, images:Tensor, vectors:Tensor) -> Tensor:

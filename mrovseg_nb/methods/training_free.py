@@ -77,7 +77,8 @@ def training_free_presets(
     **small,      # what else differs for the small CLIP
 ) -> dict[str, WindowConfig]:
     "The presets of a method; the small CLIP is asked as it was trained, with its own logit scale."
-    small |= dict(clip='terrarium', pretrained='terrarium', template='terrarium', crop=96, window=48, stride=24)
+    small |= dict(clip='terrarium', pretrained='terrarium', template='terrarium', crop=96, window=48,
+                  stride=24)
     return {'terrarium': kind(**small, logit_scale=None), 'vit-b-16': kind(),
             'vit-l-14': kind(clip='ViT-L-14-quickgelu')}
 
