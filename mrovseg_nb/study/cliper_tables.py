@@ -6,7 +6,7 @@
 __all__ = ['CLIPER_BENCHMARKS', 'CLIPER_TABLES', 'CLASSIFICATION_ROWS', 'MASK_ROWS', 'CLIPerRow', 'build_row',
            'measure_cliper_tables', 'cliper_table_lines', 'cliper_agreement']
 
-# %% ../../nbs/09_study/12_cliper_tables.ipynb #e9d1f1d6
+# %% ../../nbs/09_study/12_cliper_tables.ipynb #e96cbaf0
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,13 +19,13 @@ from ..basics.records import read_record, write_record
 from ..clip.interface import OpenVocabularyModel
 from ..data.terrarium import terrarium
 from ..evaluation.evaluate import evaluate
-from ..evaluation.image_labels import (clip_label_scores, evaluate_classification, evaluate_pseudo_masks,
-                                                image_label_scores)
+from ..evaluation.image_labels import (clip_label_scores, evaluate_classification,
+                                                evaluate_pseudo_masks, image_label_scores)
 from ..evaluation.training_free_records import percents
 from ..methods.cliper import CLIPER_PRESETS, CLIPer
 from ..methods.registry import load_model
 
-# %% ../../nbs/09_study/12_cliper_tables.ipynb #5811e60e
+# %% ../../nbs/09_study/12_cliper_tables.ipynb #cdcf357a
 CLIPER_BENCHMARKS = ('VOC', 'Context', 'Object')
 
 @dataclass(frozen=True)
@@ -37,7 +37,6 @@ class CLIPerRow:
     diffusion: bool = False      # does it need fine-grained compensation?
 
 _BASELINE = dict(attention='v-v', early_embeddings=False)
-_LAST = dict(early_embeddings=False)
 _KINDS = {'Query-query': 'q-q', 'Key-key': 'k-k', 'Value-value': 'v-v', 'Identity matrix': 'identity',
           'Early-layer attention': 'fused'}
 _ALONE = ((50.1, 22.5, 28.7), (44.8, 25.4, 27.0), (51.2, 26.5, 32.3), (40.1, 22.0, 25.7), (58.6, 33.1, 38.4))
@@ -48,25 +47,30 @@ CLIPER_TABLES = {
           CLIPerRow('early-layer fusion', {}, (61.2, 34.3, 39.6)),
           CLIPerRow('fine-grained compensation', _BASELINE, (62.8, 29.7, 36.4), True),
           CLIPerRow('both', {}, (69.8, 38.0, 43.3), True)),
-    '6': (*(CLIPerRow(n, dict(attention=a, early_embeddings=False), p) for (n, a), p in zip(_KINDS.items(), _ALONE)),
-          *(CLIPerRow(f'{n}, early embeddings', dict(attention=a), p) for (n, a), p in zip(_KINDS.items(), _EARLY))),
+    '6': (*(CLIPerRow(name, dict(attention=kind, early_embeddings=False), paper)
+            for (name, kind), paper in zip(_KINDS.items(), _ALONE)),
+          *(CLIPerRow(f'{name}, early embeddings', dict(attention=kind), paper)
+            for (name, kind), paper in zip(_KINDS.items(), _EARLY))),
     '7': (CLIPerRow('Single', dict(heads='0'), (65.3, 36.1, 41.2), True),
           CLIPerRow('Mean', dict(heads='mean'), (64.9, 36.1, 41.0), True),
           CLIPerRow('Multiplication', dict(heads='product'), (69.8, 38.0, 43.3), True)),
 }
 
-# %% ../../nbs/09_study/12_cliper_tables.ipynb #d834a219
-CLASSIFICATION_ROWS = {    # title -> name of a model, and the paper's mAP, F1, P, R on VOC; 'clip' is CLIP alone
-    'CLIP': ('clip', (90.2, 75.3, 79.7, 71.3)), 'MaskCLIP': ('maskclip-terrarium', (87.3, 63.2, 56.3, 72.1)),
-    'SCLIP': ('sclip-terrarium', (92.7, 74.5, 81.0, 69.1)), 'ClearCLIP': ('clearclip-terrarium', (92.1, 74.0, 80.5, 68.4)),
+# %% ../../nbs/09_study/12_cliper_tables.ipynb #48fac9a2
+CLASSIFICATION_ROWS = {    # name of a model ('clip': CLIP alone), and the paper's mAP, F1, P, R on VOC
+    'CLIP': ('clip', (90.2, 75.3, 79.7, 71.3)),
+    'MaskCLIP': ('maskclip-terrarium', (87.3, 63.2, 56.3, 72.1)),
+    'SCLIP': ('sclip-terrarium', (92.7, 74.5, 81.0, 69.1)),
+    'ClearCLIP': ('clearclip-terrarium', (92.1, 74.0, 80.5, 68.4)),
     'CLIPer': ('cliper-terrarium', (94.6, 86.0, 86.7, 85.3)), 'MROVSeg (trained)': ('mrovseg-terrarium', ()),
 }
 MASK_ROWS = {    # title -> name of a model, and the paper's mIoU on the training images of VOC
-    'MaskCLIP': ('maskclip-terrarium', ()), 'SCLIP': ('sclip-terrarium', ()), 'ClearCLIP': ('clearclip-terrarium', ()),
+    'MaskCLIP': ('maskclip-terrarium', ()), 'SCLIP': ('sclip-terrarium', ()),
+    'ClearCLIP': ('clearclip-terrarium', ()),
     'CLIPer': ('cliper-terrarium', (76.9,)), 'MROVSeg (trained)': ('mrovseg-terrarium', ()),
 }
 
-# %% ../../nbs/09_study/12_cliper_tables.ipynb #d2de4413
+# %% ../../nbs/09_study/12_cliper_tables.ipynb #18c67878
 def build_row(
     row:CLIPerRow,
     clip=None,           # loaded before
@@ -103,27 +107,32 @@ def measure_cliper_tables(
         note('2', title, {k: round(100*found[k], 2) for k in ('map', 'f1', 'precision', 'recall')})
     for title, (name, _) in MASK_ROWS.items():
         note('3', title, percents(evaluate_pseudo_masks(load_model(name), data)))
-    return write_record(record or shipped('results')/'cliper-tables', scenes=scenes, split=split, tables=results,
-                        benchmark=f'Terrarium, split {split}, scenes 0 to {scenes - 1}, 96x96, {len(data.vocabulary)} classes',
-                        what='percent; tables 5, 6, 7 and 3: mIoU, 2: image-level classification at the threshold of the best F1',
-                        threads=torch.get_num_threads())
+    return write_record(
+        record or shipped('results')/'cliper-tables', scenes=scenes, split=split, tables=results,
+        benchmark=f'Terrarium, split {split}, scenes 0 to {scenes - 1}, 96x96, {len(data.names)} classes',
+        what='percent; tables 3, 5, 6, 7: mIoU; 2: image-level classification, threshold of the best F1',
+        threads=torch.get_num_threads())
 
-# %% ../../nbs/09_study/12_cliper_tables.ipynb #dc2210b6
+# %% ../../nbs/09_study/12_cliper_tables.ipynb #0bfc0039
 def cliper_table_lines(
     number:str,             # of the paper: 2, 3, 5, 6 or 7
     record:dict|None=None,  # of `measure_cliper_tables`; None: the one that comes with the package
 ) -> list[str]:
     "A table as text: the paper's numbers, then those of Terrarium, or that a row is not run."
     record = read_record('cliper-tables') if record is None else record
-    if number in CLIPER_TABLES: rows = {r.name: r.paper for r in CLIPER_TABLES[number]}
-    else: rows = {t: p for t, (_, p) in entry_by_name(number, {'2': CLASSIFICATION_ROWS, '3': MASK_ROWS}, 'table').items()}
-    paper = CLIPER_BENCHMARKS if number in CLIPER_TABLES else ('mAP', 'F1', 'P', 'R') if number == '2' else ('VOC',)
-    ours = ('map', 'f1', 'precision', 'recall') if number == '2' else ('all', 'base', 'novel', 'unseen', 'stuff')
-    lines = [f'{"Table " + number:40}' + ''.join(f'{c:>9}' for c in paper) + '  |' + ''.join(f'{c:>10}' for c in ours)]
-    for name, published in rows.items():
+    methods = {'2': CLASSIFICATION_ROWS, '3': MASK_ROWS}
+    rows = {n: {r.name: r.paper for r in table} for n, table in CLIPER_TABLES.items()}
+    rows |= {n: {title: published for title, (_, published) in table.items()} for n, table in methods.items()}
+    paper, ours = CLIPER_BENCHMARKS, ('all', 'base', 'novel', 'unseen', 'stuff')
+    if number == '2': paper, ours = ('mAP', 'F1', 'P', 'R'), ('map', 'f1', 'precision', 'recall')
+    if number == '3': paper = 'VOC',
+    head = ''.join(f'{c:>9}' for c in paper) + '  |' + ''.join(f'{c:>10}' for c in ours)
+    lines = [f'{"Table " + number:40}{head}']
+    for name, published in entry_by_name(number, rows, 'table').items():
         values = record['tables'].get(number, {}).get(name)
         left = ''.join(f'{v:9.1f}' for v in published) or ' '*9*len(paper)
-        lines.append(f'{name:40}{left}  |' + (''.join(f'{values[c]:10.1f}' for c in ours) if values else '   not run'))
+        right = ''.join(f'{values[c]:10.1f}' for c in ours) if values else '   not run'
+        lines.append(f'{name:40}{left}  |{right}')
     return lines
 
 def cliper_agreement(
