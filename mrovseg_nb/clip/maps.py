@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ConvCLIP', 'convnext_terrarium', 'FastViTCLIP', 'ResNetCLIP']
 
-# %% ../../nbs/03_clip/17_maps.ipynb #97ea503e
+# %% ../../nbs/03_clip/17_maps.ipynb #6d6ff236
 from pathlib import Path
 
 import timm, torch, torch.nn.functional as F
@@ -15,7 +15,7 @@ from .layers import up
 from .vit import resize_positions
 from torch import Tensor, nn
 
-# %% ../../nbs/03_clip/17_maps.ipynb #0655dfbc
+# %% ../../nbs/03_clip/17_maps.ipynb #4b621466
 class ConvCLIP(FrozenCLIP):
     "A CLIP whose image tower is a ConvNeXt: stem and stages, on one grid of half the last stride."
     def __init__(self, name:str, pretrained:str|Path|None=None):
@@ -59,7 +59,7 @@ def convnext_terrarium(pretrained:bool=False, **kwargs) -> nn.Module:    # the n
     for stage in net.feature_info: stage['reduction'] //= 2
     return net
 
-# %% ../../nbs/03_clip/17_maps.ipynb #09db978f
+# %% ../../nbs/03_clip/17_maps.ipynb #984e304b
 class FastViTCLIP(ConvCLIP):
     "A CLIP whose image tower is a FastViT; its last map is the one after the last convolution."
     def layout(self) -> tuple[list[int], list[int]]:
@@ -70,7 +70,7 @@ class FastViTCLIP(ConvCLIP):
         return [*maps[:-1], self.visual.trunk.final_conv(maps[-1])]
     def project(self, x:Tensor) -> Tensor: return self.visual.head(self.visual.trunk.head.fc(x))
 
-# %% ../../nbs/03_clip/17_maps.ipynb #1e959830
+# %% ../../nbs/03_clip/17_maps.ipynb #fa188960
 class ResNetCLIP(ConvCLIP):
     "A CLIP whose image tower is OpenAI's ResNet, pooled by attention."
     pooling = 'attention'

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TIMM', 'VIT', 'TEXT', 'SMALL_TOWERS', 'of_timm', 'register_small_towers', 'small_towers']
 
-# %% ../../nbs/03_clip/18_small_towers.ipynb #148088dd
+# %% ../../nbs/03_clip/18_small_towers.ipynb #b1857f82
 import json
 from functools import cache, partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import open_clip, timm
 from timm.models import vitamin
 
-# %% ../../nbs/03_clip/18_small_towers.ipynb #98ede25b
+# %% ../../nbs/03_clip/18_small_towers.ipynb #e30d83b6
 TIMM = dict(    # name of the small tower -> function of timm, and what is smaller than in it
     vit_small_tower_siglip=('vit_base_patch16_siglip_224', dict(img_size=64, embed_dim=64, depth=3, num_heads=4)),
     vit_pe_core_small_tower=('vit_pe_core_base_patch16_224', dict(
@@ -22,6 +22,8 @@ TIMM = dict(    # name of the small tower -> function of timm, and what is small
     eva02_small_tower=('eva02_base_patch16_clip_224', dict(
         img_size=64, embed_dim=48, depth=3, num_heads=3, ref_feat_shape=(4, 4))),
     eva_small_tower=('eva_giant_patch14_224', dict(
+        img_size=64, patch_size=16, embed_dim=64, depth=3, num_heads=4, mlp_ratio=4)),
+    eva02_small_tower_enormous=('eva02_enormous_patch14_clip_224', dict(
         img_size=64, patch_size=16, embed_dim=64, depth=3, num_heads=4, mlp_ratio=4)),
     vitamin_small_tower=('vitamin_small_224', dict(
         img_size=64, embed_dim=64, depth=3, num_heads=4,
@@ -52,6 +54,7 @@ SMALL_TOWERS = {    # kind of tower -> name -> configuration of open_clip
         'small-pe': dict(vision_cfg=of_timm('vit_pe_core_small_tower', 'map', None)),
         'small-eva02': dict(vision_cfg=of_timm('eva02_small_tower', 'token', None)),
         'small-eva01': dict(vision_cfg=of_timm('eva_small_tower', 'token', None)),
+        'small-post-norm': dict(vision_cfg=of_timm('eva02_small_tower_enormous', 'token', None)),
         'small-vitamin': dict(vision_cfg=of_timm('vitamin_small_tower', '', 'linear')),
         'small-mobileclip': dict(vision_cfg=of_timm('vit_small_tower_mci', 'token', None)),
         'small-timm-clip': dict(vision_cfg=of_timm('vit_small_tower_clip', 'token', None))},

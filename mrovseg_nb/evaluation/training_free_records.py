@@ -6,6 +6,7 @@
 __all__ = ['TIERS_SHOWN', 'measure_one_image', 'percents', 'measure_training_free', 'read_training_free', 'training_free_table']
 
 # %% ../../nbs/08_evaluation/15_training_free_records.ipynb #e38fbd12
+import ctypes
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +33,7 @@ def measure_one_image(
     images = [split_scene(split, i).image for i in range(repeats + 1)]
     model.text(vocabulary)
     device, stages, times = model.clip.mean.device, {}, []
+    if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'): libc.malloc_trim(0)    # what was freed before is given back
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
         held = torch.cuda.memory_allocated(device)

@@ -108,8 +108,8 @@ class ProxyCLIP(PatchClassifier):
         self.backbone = Backbone(config.backbone, config.backbone_weights, config.layer)
     def features(self, images:Tensor) -> Tensor:
         clip, c = self.clip, self.config
-        layers, grid = clip.tokens(images)
         block = clip.block(clip.depth - 1)
+        layers, grid = clip.tokens(images)
         v = block.qkv(layers[-2], grid)[2][:, :, clip.prefix:]                           # (B, heads, h*w, d)
         f = self.backbone(images)
         maps = v.mT.flatten(1, 2).unflatten(2, grid)                                     # (B, heads*d, h, w)

@@ -1,0 +1,36 @@
+"""`Segmenter(method, clip=tower)` for every method that trains nothing and one small CLIP of every family it takes: methods and app are different rooms.
+
+    python -m unittest discover -s tests -p test_training_free.py
+"""
+import unittest, warnings
+
+import numpy as np
+
+from mrovseg_nb.app.segmenter import Segmenter
+from mrovseg_nb.clip.clip import clip_tower
+from mrovseg_nb.clip.small_towers import small_towers
+from mrovseg_nb.data.terrarium import scene
+from mrovseg_nb.methods.registry import METHODS
+
+SMALL = dict(pretrained=None, template='plain', crop=64)
+MORE = dict(proxyclip=dict(backbone='vit_tiny_patch16_224', backbone_weights=None))
+
+
+class EveryMethodOnEveryTower(unittest.TestCase):
+    def test_segmenter(self):
+        image = scene(8, (70, 96)).image
+        for method in METHODS.values():
+            if method.trains: continue
+            for tower in small_towers():
+                with self.subTest(method=method.name, tower=tower), warnings.catch_warnings(action='ignore'):
+                    if clip_tower(tower).kind not in method.towers:
+                        with self.assertRaisesRegex(ValueError, f'{method.title} needs a CLIP whose image tower'):
+                            Segmenter(method.name, clip=tower, **SMALL)
+                        continue
+                    found = Segmenter(method.name, clip=tower, **SMALL, **MORE.get(method.name, {}))(
+                        image, ['red star', 'water', 'grass'])
+                    self.assertEqual(found.scores.shape, (3, 70, 96))
+                    self.assertTrue(np.allclose(found.scores.sum(0), 1, atol=1e-4))
+
+
+if __name__ == '__main__': unittest.main()
