@@ -28,7 +28,7 @@ _all_ = ['SMALL_CLIPS', 'FrozenCLIP', 'LayerFeatures', 'clip_config', 'is_tag', 
 TOWERS = {    # kind -> what it is
     'vit': "open_clip's ViT whose image vector is its [CLS] token",
     'pooled_vit': "open_clip's ViT whose image vector is a mean or an attention over the patches",
-    'timm_vit': "a ViT of timm (SigLIP, PE-Core, EVA, ViTamin, MobileCLIP-B)",
+    'timm_vit': 'a ViT of timm (SigLIP, PE-Core, EVA, ViTamin, MobileCLIP-B)',
     'convnext': 'a ConvNeXt',
     'fastvit': 'a FastViT (MobileCLIP-S)',
     'resnet': "OpenAI's ResNet",
@@ -37,12 +37,14 @@ BLOCK_TOWERS = 'vit', 'pooled_vit', 'timm_vit'     # those with blocks in parts
 CLASSES_OF = dict(vit=ViTCLIP, pooled_vit=ViTCLIP, timm_vit=TimmCLIP, convnext=ConvCLIP, fastvit=FastViTCLIP,
                   resnet=ResNetCLIP)
 TIMM_PREFIXES = {    # the beginning of a name in timm -> kind; the longest counts
-    'convnext': 'convnext', 'fastvit_mci': 'fastvit', 'vitamin_': 'timm_vit', 'eva': 'timm_vit', 'vit_': 'timm_vit',
+    'convnext': 'convnext', 'fastvit_mci': 'fastvit',
+    'vitamin_': 'timm_vit', 'eva': 'timm_vit', 'vit_': 'timm_vit',
     'vit_relpos_': '', 'vit_srelpos_': '', 'vit_dpwee_': '', 'vit_dwee_': '',
     'vit_medium_patch16_rope': ''}
 TIMM_LAYERS = {    # a part of the name of a ViT in timm -> its blocks; the last that is in the name counts
-    'tiny': 12, 'small': 12, 'base': 12, 'large': 24, 'so400m': 27, 'giant_': 40, 'giantopt': 40, 'gigantic': 50,
-    'enormous': 64, 'vitamin_small': 14, 'vitamin_base': 14, 'vitamin_large': 31, 'vitamin_xlarge': 32}
+    'tiny': 12, 'small': 12, 'base': 12, 'large': 24, 'so400m': 27, 'giant_': 40, 'giantopt': 40,
+    'gigantic': 50, 'enormous': 64, 'vitamin_small': 14, 'vitamin_base': 14, 'vitamin_large': 31,
+    'vitamin_xlarge': 32}
 
 # %% ../../nbs/03_clip/03_clip.ipynb #8e32e892
 @dataclass(frozen=True)
@@ -70,12 +72,13 @@ def clip_tower(
         return Tower(kind, why, layers[-1] if layers else 0, needs)
     if not isinstance(vision['layers'], int):
         return Tower('resnet', '', sum(vision['layers'])/len(vision['layers']), needs)
-    other = [k for k in ('block_type', 'qk_norm', 'scaled_cosine_attn', 'scale_heads', 'scale_attn_inner', 'scale_attn',
-                         'scale_fc') if vision.get(k)]
+    other = [k for k in ('block_type', 'qk_norm', 'scaled_cosine_attn', 'scale_heads', 'scale_attn_inner',
+                         'scale_attn', 'scale_fc') if vision.get(k)]
     why = f'its blocks have {", ".join(other)}' if other else ''
-    if isinstance(vision.get('attentional_pool'), str): why = f'it has two poolers ({vision["attentional_pool"]})'
+    pooler = vision.get('attentional_pool')
+    if isinstance(pooler, str): why = f'it has two poolers ({pooler})'
     if vision.get('pool_type') == 'none': why = 'it has no image vector'
-    cls = not vision.get('attentional_pool') and vision.get('pool_type', 'tok') == 'tok'
+    cls = not pooler and vision.get('pool_type', 'tok') == 'tok'
     return Tower('' if why else 'vit' if cls else 'pooled_vit', why, vision['layers'], needs)
 
 # %% ../../nbs/03_clip/03_clip.ipynb #8a520230
@@ -87,7 +90,7 @@ def load_clip(
     "A frozen CLIP."
     tower = clip_tower(name)
     if not tower.kind:
-        raise ValueError(f"The image tower of {name!r} is not taken: {tower.why_not}; choose another, like "
+        raise ValueError(f'The image tower of {name!r} is not taken: {tower.why_not}; choose another, like '
                          "'ViT-B-16-quickgelu'")
     options = dict(train_positions=train_positions) if CLASSES_OF[tower.kind] is ViTCLIP else {}
     return CLASSES_OF[tower.kind](name, pretrained, **options)

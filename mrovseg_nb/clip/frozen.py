@@ -88,8 +88,9 @@ def not_opened(name:str, tag:str|None, e:Exception) -> Exception:
         return ValueError(f'The weights {tag!r} of {name!r} could not be downloaded ({type(e).__name__}): '
                           'give the path of a file that holds them')
     if text := clip_config(name)['text_cfg'].get('hf_model_name'):
-        return ValueError(f'The text tower of {name!r} is {text} of the Hugging Face Hub, and could not be made '
-                          f'({type(e).__name__}): it needs the package transformers and, once, a network')
+        return ValueError(f'The text tower of {name!r} is {text} of the Hugging Face Hub, and could '
+                          f'not be made ({type(e).__name__}): it needs the package transformers and, once, '
+                          'a network')
     return e
 
 # %% ../../nbs/03_clip/14_frozen.ipynb #4bd03aa7
@@ -110,8 +111,9 @@ def load_tokenizer(
             str(folder) if local else hub, context_length=config.get('context_length', 77), **options)
     except Exception as e:
         raise ValueError(f'The tokenizer {str(folder) if local else hub!r} of {name!r} could not be read '
-                         f'({type(e).__name__}): with a network it comes from the Hugging Face Hub; without one, '
-                         'put its files (tokenizer.json, tokenizer_config.json) beside the weights') from e
+                         f'({type(e).__name__}): with a network it comes from the Hugging Face Hub; without '
+                         'one, put its files (tokenizer.json, tokenizer_config.json) beside the '
+                         'weights') from e
 
 # %% ../../nbs/03_clip/14_frozen.ipynb #4d748731
 @dataclass
@@ -148,7 +150,8 @@ class FrozenCLIP(nn.Module):
         return torch.zeros_like(self.model.logit_scale) if bias is None else bias
     @cached_property
     def tokenizer(self):
-        return load_tokenizer(self.name, self.pretrained.parent if isinstance(self.pretrained, Path) else None)
+        folder = self.pretrained.parent if isinstance(self.pretrained, Path) else None
+        return load_tokenizer(self.name, folder)
     def train(self, mode=True): return super().train(False)
     def normalise(self, images:Tensor) -> Tensor: return (images - self.mean) / self.std
     def grid_of(self,

@@ -85,8 +85,8 @@ def check_activation(
     quick_model, twin = bool(open_clip.get_model_config(name).get('quick_gelu')), twin_of(name)
     if quick_gelu is None:
         if twin:
-            warnings.warn(f"Nothing says whether '{weights}' was trained with QuickGELU or GELU: it is read as "
-                          f'{name!r}, and if its results are slightly wrong, try {twin!r}', stacklevel=3)
+            warnings.warn(f"Nothing says whether '{weights}' was trained with QuickGELU or GELU: it is read "
+                          f'as {name!r}, and if its results are slightly wrong, try {twin!r}', stacklevel=3)
         return
     if quick_gelu == quick_model: return
     right = twin or (f'{name}-quickgelu' if quick_gelu else name.removesuffix('-quickgelu'))
@@ -99,7 +99,8 @@ def colours_of(
     known:dict={},         # of `known_settings`
 ) -> tuple[tuple, tuple]:  # mean and standard deviation of red, green, blue
     "The colours with which the weights of an architecture were trained."
-    tables = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
-    pairs = Counter((tuple(t['mean']), tuple(t['std'])) for t in tables)
-    usual = pairs.most_common(1)[0][0] if pairs else (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    tags, usual = open_clip.list_pretrained_tags_by_model(name), (
+        open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    tables = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
+    if tables: usual = Counter((tuple(t['mean']), tuple(t['std'])) for t in tables).most_common(1)[0][0]
     return tuple(tuple(known.get(k, v)) for k, v in zip(('mean', 'std'), usual))

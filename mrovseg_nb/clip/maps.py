@@ -38,7 +38,8 @@ class ConvCLIP(FrozenCLIP):
         if min(grid) < 2:
             raise ValueError(f'{self.name!r} needs images of at least {2*self.patch} x {2*self.patch} pixels')
         maps = self.stages(self.normalise(images))
-        return LayerFeatures([up(m, grid) if m is maps[-1] else F.adaptive_avg_pool2d(m, grid) for m in maps], [])
+        averaged = [F.adaptive_avg_pool2d(m, grid) for m in maps[:-1]]
+        return LayerFeatures([*averaged, up(maps[-1], grid)], [])
     @torch.no_grad()
     def image_vectors(self, images:Tensor) -> Tensor:                              # (B, E)
         return self.pool(self.stages(self.normalise(images))[-1])
@@ -89,7 +90,8 @@ class ResNetCLIP(ConvCLIP):
         pool, grid = self.visual.attnpool, x.shape[2:]
         x = x.flatten(2).mT                                                        # (B, h*w, D)
         native = (self.grid[0]//2, self.grid[1]//2)
-        x = torch.cat([x.mean(1, keepdim=True), x], 1) + resize_positions(pool.positional_embedding, native, grid)
+        positions = resize_positions(pool.positional_embedding, native, grid)
+        x = torch.cat([x.mean(1, keepdim=True), x], 1) + positions
         heads = lambda t: rearrange(t, 'b l (k d) -> b k l d', k=pool.num_heads)
         q, k, v = heads(pool.q_proj(x[:, :1])), heads(pool.k_proj(x)), heads(pool.v_proj(x))
         y = (q @ k.mT / q.shape[-1]**0.5).softmax(-1) @ v                          # (B, heads, 1, d)

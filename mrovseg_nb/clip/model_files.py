@@ -65,11 +65,12 @@ def write_model(
     folder, clip = Path(folder).expanduser(), model.clip
     digest, settings = clip_digest(clip), asdict(model.config)
     with_clip = with_clip or clip.pretrained is None
-    def write_tensors(name, tensors):
-        write_atomic(folder/name, save({n: t.detach().cpu().contiguous() for n, t in tensors.items()}))
+    def write_tensors(name, tensors, **header):
+        tensors = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
+        write_atomic(folder/name, save(tensors, header or None))
     if weights := trained_parameters(model): write_tensors('model.safetensors', weights)
     else: (folder/'model.safetensors').unlink(missing_ok=True)               # of another model
-    if with_clip: write_tensors(CLIP_FILE, clip.model.state_dict())
+    if with_clip: write_tensors(CLIP_FILE, clip.model.state_dict(), clip=clip.name)
     is_file = isinstance(clip.pretrained, Path)
     if with_clip or is_file: settings['pretrained'] = CLIP_FILE
     if is_file: remember_clip_file(digest, clip.pretrained)

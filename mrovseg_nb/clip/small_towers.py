@@ -16,7 +16,8 @@ from timm.models import vitamin
 
 # %% ../../nbs/03_clip/18_small_towers.ipynb #e30d83b6
 TIMM = dict(    # name of the small tower -> function of timm, and what is smaller than in it
-    vit_small_tower_siglip=('vit_base_patch16_siglip_224', dict(img_size=64, embed_dim=64, depth=3, num_heads=4)),
+    vit_small_tower_siglip=('vit_base_patch16_siglip_224', dict(
+        img_size=64, embed_dim=64, depth=3, num_heads=4)),
     vit_pe_core_small_tower=('vit_pe_core_base_patch16_224', dict(
         img_size=64, embed_dim=64, depth=3, num_heads=4, ref_feat_shape=(4, 4), attn_pool_num_heads=4)),
     eva02_small_tower=('eva02_base_patch16_clip_224', dict(
@@ -41,7 +42,8 @@ TEXT = dict(context_length=24, vocab_size=49408, width=32, heads=2, layers=1)
 
 def of_timm(name:str, pool:str, proj:str|None, size:int=64) -> dict:
     "The part of a configuration that describes a tower of timm."
-    return dict(timm_model_name=name, timm_model_pretrained=False, timm_pool=pool, timm_proj=proj, image_size=size)
+    return dict(timm_model_name=name, timm_model_pretrained=False, timm_pool=pool, timm_proj=proj,
+                image_size=size)
 
 SMALL_TOWERS = {    # kind of tower -> name -> configuration of open_clip
     'vit': {'small-cls': dict(vision_cfg=VIT)},

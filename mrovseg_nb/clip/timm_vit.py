@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TimmBlock', 'why_not_in_parts', 'TimmCLIP']
 
-# %% ../../nbs/03_clip/16_timm_vit.ipynb #839cece8
+# %% ../../nbs/03_clip/16_timm_vit.ipynb #3f8c0898
 from copy import deepcopy
 from pathlib import Path
 
@@ -16,22 +16,23 @@ from timm.layers import Attention, AttentionRope, apply_rot_embed_cat
 from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
-# %% ../../nbs/03_clip/16_timm_vit.ipynb #bc019cbb
+# %% ../../nbs/03_clip/16_timm_vit.ipynb #903eb5a7
 class TimmBlock:
     "A block of a ViT of timm, in parts, as `Block`."
     def __init__(self, block:nn.Module, rotary=lambda grid: None):
-        self.module, self.rotary = block, rotary
+        self.module, self.rotary, self.post = block, rotary, isinstance(block, eva.EvaBlockPostNorm)
         self.heads, self.scale = block.attn.num_heads, block.attn.scale
-    def norm(self, x:Tensor) -> Tensor: return self.module.norm1(x)    # (B, L, D), what the attention is computed from
     def qkv(self,
         x:Tensor,                         # (B, L, D) tokens that enter the block
         grid:tuple[int, int]|None=None,   # (h, w) of the patches; only rotary positions need it
     ) -> tuple[Tensor, Tensor, Tensor]:   # queries, keys, values, each (B, heads, L, d)
         "The queries, keys and values of all tokens."
-        attn, x = self.module.attn, self.norm(x)
+        attn, x = self.module.attn, x if self.post else self.module.norm1(x)
         if attn.qkv is None: parts = [layer(x) for layer in (attn.q_proj, attn.k_proj, attn.v_proj)]
         elif getattr(attn, 'q_bias', None) is None: parts = attn.qkv(x).chunk(3, -1)
-        else: parts = F.linear(x, attn.qkv.weight, torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])).chunk(3, -1)
+        else:
+            bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
+            parts = F.linear(x, attn.qkv.weight, bias).chunk(3, -1)
         q, k, v = (rearrange(p, 'b l (k d) -> b k l d', k=self.heads) for p in parts)
         q, k, angles = attn.q_norm(q), attn.k_norm(k), self.rotary(grid)
         return (q, k, v) if angles is None else (self.turned(q, angles), self.turned(k, angles), v)
@@ -40,16 +41,18 @@ class TimmBlock:
         half = getattr(self.module.attn, 'rotate_half', False)
         return torch.cat([x[:, :, :-patches], apply_rot_embed_cat(x[:, :, -patches:], angles, half=half)], 2)
     def attended(self, y:Tensor) -> Tensor:    # (B, heads, L, d) -> (B, L, D), added to the tokens
-        attn = self.module.attn
-        return self.scaled(1, attn.proj(attn.norm(rearrange(y, 'b k l d -> b l (k d)'))))
+        y = self.module.attn.norm(rearrange(y, 'b k l d -> b l (k d)'))
+        y = self.module.attn.proj(y)
+        return self.module.norm1(y) if self.post else self.scaled(1, y)
     def feed_forward(self, x:Tensor) -> Tensor:    # (B, L, D) -> (B, L, D), added to the tokens
+        if self.post: return self.module.norm2(self.module.mlp(x))
         return self.scaled(2, self.module.mlp(self.module.norm2(x)))
     def scaled(self, n:int, x:Tensor) -> Tensor:   # by the scale of the layer, where it has one
         if hasattr(self.module, f'ls{n}'): return getattr(self.module, f'ls{n}')(x)
         gamma = getattr(self.module, f'gamma_{n}', None)
         return x if gamma is None else gamma*x
 
-# %% ../../nbs/03_clip/16_timm_vit.ipynb #edbc1fd4
+# %% ../../nbs/03_clip/16_timm_vit.ipynb #c7292ca2
 def why_not_in_parts(
     trunk:nn.Module,    # a model of timm
 ) -> str:               # empty: it is taken
@@ -58,15 +61,15 @@ def why_not_in_parts(
         return f'it is a {type(trunk).__name__}'
     for block in trunk.blocks:
         attn = getattr(block, 'attn', None)
-        if type(block) not in (vision_transformer.Block, eva.EvaBlock) or type(attn) not in (
-                Attention, AttentionRope, eva.EvaAttention):
+        blocks = vision_transformer.Block, eva.EvaBlock, eva.EvaBlockPostNorm
+        if type(block) not in blocks or type(attn) not in (Attention, AttentionRope, eva.EvaAttention):
             return f'its blocks are {type(block).__name__} with {type(attn).__name__}'
         if getattr(attn, 'gate', None) is not None: return 'its attention has gates'
         if getattr(attn, 'num_kv_groups', 1) > 1: return 'its heads share keys and values'
     if getattr(trunk, 'rope_mixed', False): return 'its rotary positions differ between the blocks'
     return ''
 
-# %% ../../nbs/03_clip/16_timm_vit.ipynb #a1a57d41
+# %% ../../nbs/03_clip/16_timm_vit.ipynb #4faf21a1
 class TimmCLIP(TokenCLIP):
     "A CLIP whose image tower is a ViT of timm."
     def __init__(self, name:str, pretrained:str|Path|None=None):
@@ -106,3 +109,36 @@ class TimmCLIP(TokenCLIP):
     def project_tokens(self, x:Tensor) -> Tensor:                  # (..., D) -> (..., E)
         same = x.reshape(-1, 1, x.shape[-1]).expand(-1, self.prefix + 1, -1)     # an image of one patch
         return self.pool(same).reshape(*x.shape[:-1], -1)
+
+# %% ../../nbs/03_clip/16_timm_vit.ipynb #bc019cbb
+class TimmBlock:
+    "A block of a ViT of timm, in parts, as `Block`."
+    def __init__(self, block:nn.Module, rotary=lambda grid: None):
+        self.module, self.rotary = block, rotary
+        self.heads, self.scale = block.attn.num_heads, block.attn.scale
+    def norm(self, x:Tensor) -> Tensor: return self.module.norm1(x)    # (B, L, D), what the attention is computed from
+    def qkv(self,
+        x:Tensor,                         # (B, L, D) tokens that enter the block
+        grid:tuple[int, int]|None=None,   # (h, w) of the patches; only rotary positions need it
+    ) -> tuple[Tensor, Tensor, Tensor]:   # queries, keys, values, each (B, heads, L, d)
+        "The queries, keys and values of all tokens."
+        attn, x = self.module.attn, self.norm(x)
+        if attn.qkv is None: parts = [layer(x) for layer in (attn.q_proj, attn.k_proj, attn.v_proj)]
+        elif getattr(attn, 'q_bias', None) is None: parts = attn.qkv(x).chunk(3, -1)
+        else: parts = F.linear(x, attn.qkv.weight, torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])).chunk(3, -1)
+        q, k, v = (rearrange(p, 'b l (k d) -> b k l d', k=self.heads) for p in parts)
+        q, k, angles = attn.q_norm(q), attn.k_norm(k), self.rotary(grid)
+        return (q, k, v) if angles is None else (self.turned(q, angles), self.turned(k, angles), v)
+    def turned(self, x:Tensor, angles:Tensor) -> Tensor:    # (B, heads, L, d), the patches turned
+        patches = len(angles)
+        half = getattr(self.module.attn, 'rotate_half', False)
+        return torch.cat([x[:, :, :-patches], apply_rot_embed_cat(x[:, :, -patches:], angles, half=half)], 2)
+    def attended(self, y:Tensor) -> Tensor:    # (B, heads, L, d) -> (B, L, D), added to the tokens
+        attn = self.module.attn
+        return self.scaled(1, attn.proj(attn.norm(rearrange(y, 'b k l d -> b l (k d)'))))
+    def feed_forward(self, x:Tensor) -> Tensor:    # (B, L, D) -> (B, L, D), added to the tokens
+        return self.scaled(2, self.module.mlp(self.module.norm2(x)))
+    def scaled(self, n:int, x:Tensor) -> Tensor:   # by the scale of the layer, where it has one
+        if hasattr(self.module, f'ls{n}'): return getattr(self.module, f'ls{n}')(x)
+        gamma = getattr(self.module, f'gamma_{n}', None)
+        return x if gamma is None else gamma*x

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['resize_positions', 'Block', 'TokenCLIP', 'ViTCLIP']
 
-# %% ../../nbs/03_clip/15_vit.ipynb #2a3cb550
+# %% ../../nbs/03_clip/15_vit.ipynb #7bd96c35
 from pathlib import Path
 
 import torch, torch.nn.functional as F
@@ -13,7 +13,7 @@ from einops import rearrange
 from .frozen import FrozenCLIP, LayerFeatures
 from torch import Tensor, nn
 
-# %% ../../nbs/03_clip/15_vit.ipynb #a5cd4de3
+# %% ../../nbs/03_clip/15_vit.ipynb #03a2a71e
 def resize_positions(
     positions:Tensor,         # (prefix + h*w, D), the prefix first
     native:tuple[int, int],   # (h, w), the grid they were learned on
@@ -46,7 +46,7 @@ class Block:
     def feed_forward(self, x:Tensor) -> Tensor:    # (B, L, D) -> (B, L, D), added to the tokens
         return self.module.ls_2(self.module.mlp(self.module.ln_2(x)))
 
-# %% ../../nbs/03_clip/15_vit.ipynb #a748a76d
+# %% ../../nbs/03_clip/15_vit.ipynb #016b037c
 class TokenCLIP(FrozenCLIP):
     "A CLIP whose image tower is a stem and a stack of transformer blocks."
     blocks_in_parts, trained_positions = True, False
@@ -63,9 +63,9 @@ class TokenCLIP(FrozenCLIP):
         layers, grid = self.tokens(images)
         maps = [x[:, self.prefix:].mT.unflatten(2, grid) for x in layers]
         return LayerFeatures(maps, [x[:, 0] for x in layers] if self.has_cls else [])
-    def image_vectors(self, images:Tensor) -> Tensor: return self.pool(self.tokens(images)[0][-1])     # (B, E)
+    def image_vectors(self, images:Tensor) -> Tensor: return self.pool(self.tokens(images)[0][-1])   # (B, E)
 
-# %% ../../nbs/03_clip/15_vit.ipynb #290c8ff6
+# %% ../../nbs/03_clip/15_vit.ipynb #09b13cff
 class ViTCLIP(TokenCLIP):
     "A CLIP whose image tower is open_clip's ViT."
     prefix = 1

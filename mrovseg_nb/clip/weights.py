@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_WEIGHTS', 'read_any_file', 'is_torchscript', 'ScriptReader', 'rebuild_tensor', 'named_tensors', 'read_torchscript',
-           'read_clip_file', 'without_logging', 'clip_shapes', 'architectures_of', 'fitting_weights']
+           'read_clip_file', 'without_logging', 'clip_shapes', 'architectures_of', 'fitting_weights', 'some']
 
 # %% ../../nbs/03_clip/02_weights.ipynb #45fbe64a
 import logging, pickle, re, zipfile
@@ -121,10 +121,17 @@ def architectures_of(
     shapes:dict[str, tuple[int, ...]],
 ) -> list[str]:                    # none, or several that differ in a function
     "Names of the open_clip models whose weights have these names and shapes."
-    outline = *shapes.get('text_projection', ()), any(k.startswith('visual.trunk.') for k in shapes)
-    def outline_of(c): return c['text_cfg'].get('width'), c['embed_dim'], 'timm_model_name' in c['vision_cfg']
-    likely = [name for name in open_clip.list_models()
-              if outline_of(open_clip.get_model_config(name)) == outline]
+    words = next((s for k, s in shapes.items() if k.endswith('token_embedding.weight')), None)   # (V, width)
+    if words is None: return []
+    vector = shapes.get('text_projection') or shapes.get('text.text_projection')
+    E = vector[1] if vector else shapes.get('text.text_projection.weight', (0,))[0]
+    outline = *words, E, any(k.startswith('visual.trunk.') for k in shapes)
+    def outline_of(c):
+        text = dict(vocab_size=49408, width=512) | c['text_cfg']
+        return text['vocab_size'], text['width'], c['embed_dim'], 'timm_model_name' in c['vision_cfg']
+    configs = {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
+    likely = [name for name, c in configs.items()
+              if outline_of(c) == outline and 'hf_model_name' not in c['text_cfg']]
     return [name for name in likely if clip_shapes(name) == shapes]
 
 # %% ../../nbs/03_clip/02_weights.ipynb #020a6a91
@@ -153,7 +160,11 @@ def fitting_weights(
     missing, unknown = sorted(needed.keys() - shapes.keys()), sorted(shapes.keys() - needed.keys())
     if len(missing) == len(needed):
         raise ValueError(f'{wrong}none of its {len(shapes)} names is one of them, the first is {unknown[0]}')
-    parts = [f'{len(missing)} of {len(needed)} are missing, the first is {missing[0]}' if missing else '',
-             f'{len(unknown)} are unknown, the first is {unknown[0]}' if unknown else '',
+    parts = [f'{len(missing)} of {len(needed)} are missing: {some(missing)}' if missing else '',
+             f'{len(unknown)} are unknown: {some(unknown)}' if unknown else '',
              f'{len(other)} have another size, the first: {sizes}' if other else '']
     raise ValueError(wrong + '; '.join(p for p in parts if p))
+
+def some(names:list[str], n:int=5) -> str:
+    "The first names, and how many more there are."
+    return ', '.join(names[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
