@@ -116,7 +116,7 @@ register(Method(
     'cliper', 'CLIPer', CLIPer, CLIPerConfig, CLIPER_PRESETS,
     'Sun et al., CLIPer: Hierarchically Improving Spatial Representation of CLIP for Open-Vocabulary Semantic '
     'Segmentation, 2024',
-    'https://arxiv.org/abs/2411.13836', trains=False));
+    'https://arxiv.org/abs/2411.13836', towers=BLOCK_TOWERS, trains=False));
 
 # %% ../../nbs/05_methods/07_registry.ipynb #a2a87e2e
 def list_models(
