@@ -30,7 +30,9 @@ class EveryMethodOnEveryTower(unittest.TestCase):
                     found = Segmenter(method.name, clip=tower, **SMALL, **MORE.get(method.name, {}))(
                         image, ['red star', 'water', 'grass'])
                     self.assertEqual(found.scores.shape, (3, 70, 96))
-                    self.assertTrue(np.allclose(found.scores.sum(0), 1, atol=1e-4))
+                    total = found.scores.sum(0)
+                    if method.name == 'cliper': self.assertTrue((total <= 1 + 1e-4).all())    # the rest is background
+                    else: self.assertTrue(np.allclose(total, 1, atol=1e-4))
 
 
 if __name__ == '__main__': unittest.main()

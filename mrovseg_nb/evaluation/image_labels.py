@@ -60,7 +60,7 @@ def clip_label_scores(
     logits = clip.logit_scale*class_logits(clip.encode_image(x) @ all_vectors(text).mT, text)
     return label_scores(logits.softmax(-1), vocabulary).cpu().numpy()
 
-# %% ../../nbs/08_evaluation/13_image_labels.ipynb #4b6c7588
+# %% ../../nbs/08_evaluation/13_image_labels.ipynb #d83b35b9
 def average_precision(
     scores:np.ndarray,    # (N,)
     present:np.ndarray,   # (N,) bool
@@ -80,7 +80,8 @@ def precision_recall(
     average:str='micro',     # or macro: the mean over classes
 ) -> dict[str, float]:       # precision, recall, f1, 0 to 1; 0 where nothing is predicted or present
     "How many predicted labels are right, and how many of the right ones are predicted."
-    if average not in ('micro', 'macro'): raise ValueError(f'Classes are averaged micro or macro, not {average!r}')
+    if average not in ('micro', 'macro'):
+        raise ValueError(f'Classes are averaged micro or macro, not {average!r}')
     axis = 0 if average == 'macro' else None
     hits, told, there = [x.sum(axis) for x in (predicted & present, predicted, present)]
     p, r, f1 = hits/np.maximum(told, 1), hits/np.maximum(there, 1), 2*hits/np.maximum(told + there, 1)
@@ -106,7 +107,8 @@ def classification_metrics(
     "The measures of CLIPer's Table 2, 0 to 1."
     scores, present = np.asarray(scores, float), np.asarray(present, bool)
     if scores.shape != present.shape or scores.ndim != 2:
-        raise ValueError(f'Scores {scores.shape} and labels {present.shape} must have one shape, (images, classes)')
+        raise ValueError(f'Scores {scores.shape} and labels {present.shape} must have one shape, '
+                         '(images, classes)')
     if not present.any(): raise ValueError('No image has a label: there is nothing to measure')
     if not np.isfinite(scores[:, present.any(0)]).all(): raise ValueError('A score is not a finite number')
     threshold = best_threshold(scores, present) if threshold is None else threshold
@@ -114,14 +116,15 @@ def classification_metrics(
     return dict(map=float(np.nanmean(aps)), **precision_recall(scores >= threshold, present, average),
                 threshold=threshold)
 
-# %% ../../nbs/08_evaluation/13_image_labels.ipynb #c0e357b0
+# %% ../../nbs/08_evaluation/13_image_labels.ipynb #cdfdcc80
 def labels_present(
     truth:np.ndarray,    # (H, W) labels
     labels:int,          # how many there are
+    ignore:int=255,      # the label that is not counted
 ) -> np.ndarray:         # (labels,) bool
     "Which labels an image has."
-    found = np.unique(truth)
-    return np.isin(np.arange(labels), found)
+    numbers = np.arange(labels)
+    return np.isin(numbers, np.unique(truth)) & (numbers != ignore)
 
 def evaluate_classification(
     model:OpenVocabularyModel,
@@ -136,12 +139,12 @@ def evaluate_classification(
     words, found, present = data.vocabulary, [], []
     for batch in tqdm(data.batches(batch_size), 'classify', disable=not progress):
         found.append(scores(model, [x['image'] for x in batch], words))
-        present += [labels_present(np.where(x['labels'] == data.ignore, -1, x['labels'].astype(int)), words.labels)
-                    for x in batch]
+        present += [labels_present(x['labels'], words.labels, data.ignore) for x in batch]
     if not found: raise ValueError('There is nothing to evaluate: the data have no images')
-    return classification_metrics(np.concatenate(found), np.stack(present), threshold, average) | dict(pictures=len(present))
+    metrics = classification_metrics(np.concatenate(found), np.stack(present), threshold, average)
+    return metrics | dict(pictures=len(present))
 
-# %% ../../nbs/08_evaluation/13_image_labels.ipynb #5eca01df
+# %% ../../nbs/08_evaluation/13_image_labels.ipynb #77348143
 def label_numbers(
     present:Iterable[str|int],   # names of classes, or numbers of labels
     vocabulary:Vocabulary,
@@ -151,7 +154,8 @@ def label_numbers(
     if isinstance(present, str): raise ValueError(f'The labels of an image are a list, like [{present!r}]')
     for p in present:
         if isinstance(p, str):
-            if p.casefold() not in names: raise ValueError(f'{p!r} is not among the {len(vocabulary)} classes')
+            if p.casefold() not in names:
+                raise ValueError(f'{p!r} is not among the {len(vocabulary)} classes')
             k = names[p.casefold()]
             out.append(vocabulary.answers[k] if vocabulary.answers else k)
         elif 0 <= int(p) < vocabulary.labels: out.append(int(p))
@@ -172,7 +176,8 @@ def pseudo_masks(
     [(_, batch)] = model.batches([image])
     [scores] = model.image_scores(batch, text)
     for _, strip in scores.strips(image.shape[:2]):
-        best, which = label_scores(model.probabilities(strip)[:K].movedim(0, -1), vocabulary)[..., wanted].max(-1)
+        by_label = label_scores(model.probabilities(strip)[:K].movedim(0, -1), vocabulary)
+        best, which = by_label[..., wanted].max(-1)                                     # (rows, W)
         labels = torch.tensor(wanted, device=which.device)[which]
         out.append(torch.where(best >= threshold, labels, -1))
     return torch.cat(out).cpu().numpy()

@@ -79,14 +79,14 @@ def layer_embeddings(
         out.append(clip.project_tokens(last.attended(weights @ values))[:, first:])          # (B, h*w, E)
     return torch.stack(out), weights.mean(1)[:, first:, first:], grid
 
-# %% ../../nbs/05_methods/02_cliper.ipynb #4aa688d2
+# %% ../../nbs/05_methods/02_cliper.ipynb #98733e24
 @dataclass(frozen=True)
 class CLIPerText:
     "The vectors of K classes, and of what they compete with."
     classes:Tensor|TextVectors           # of K classes
     others:Tensor|None=None              # (n, E) of background words that are no classes
     background:tuple[int, ...]=()        # the classes whose map is a constant, the threshold
-    threshold:float=0.                   # above 0 and no class is background: a map K is added, for "no class"
+    threshold:float=0.                   # above 0, and no class is background: map K is "no class"
     def __len__(self) -> int: return len(self.classes)
     def to(self, device) -> 'CLIPerText':
         others = None if self.others is None else self.others.to(device)
@@ -108,7 +108,7 @@ def class_probabilities(
     logits = torch.cat([class_logits(y @ vectors.mT, text.classes), y @ others.mT], -1) # (..., K + n + 1)
     return (scale*logits).softmax(-1)[..., :len(text.classes)]
 
-# %% ../../nbs/05_methods/02_cliper.ipynb #c8f1531e
+# %% ../../nbs/05_methods/02_cliper.ipynb #67c98ec9
 def coarse_maps(
     P:Tensor,               # (n, B, h*w, K) probabilities of n layers
     attention:Tensor,       # (B, h*w, h*w), rows sum to 1
@@ -119,7 +119,7 @@ def coarse_maps(
     "The coarse map of each class: a smoothed layer and the mean of all."
     P = P.movedim(-1, -2)                                                               # (n, B, K, h*w)
     chosen = P[layer].where(P[layer] >= threshold*P[layer].amax(-1, keepdim=True), 0)
-    smoothed = chosen @ attention                                                       # sum over i of s[c, i] A[i, j]
+    smoothed = chosen @ attention                                              # sum of s[c, i] A[i, j] over i
     return smoothed + (P.sum(0) - P[layer] + chosen)/len(P) if early else smoothed
 
 # %% ../../nbs/05_methods/02_cliper.ipynb #426f6c8a
@@ -138,7 +138,7 @@ def decision_maps(
     out = (maps - low)*factor/((high - low)*factor + 1e-6) if normalize else maps*factor
     return out*(score > score_threshold)[:, None, None]
 
-# %% ../../nbs/05_methods/02_cliper.ipynb #39d6dea2
+# %% ../../nbs/05_methods/02_cliper.ipynb #3188cd99
 @dataclass(frozen=True)
 class CLIPerConfig(ModelConfig):
     "What defines a CLIPer."
@@ -158,7 +158,8 @@ class CLIPerConfig(ModelConfig):
 
     def __post_init__(self):
         if self.attention != 'fused': affinity_terms(self.attention)      # or an error
-        if isinstance(self.background, str) or not all(isinstance(w, str) and w.strip() for w in self.background):
+        words = () if isinstance(self.background, str) else self.background
+        if words != self.background or not all(isinstance(w, str) and w.strip() for w in words):
             raise ValueError(f'Background words are a tuple of words, not {self.background!r}')
         if self.iterations is not None and self.iterations < 1:
             raise ValueError(f'The attention is balanced in 1 step or more, not {self.iterations}')
@@ -175,10 +176,11 @@ CLIPER_PRESETS = {
     'terrarium': CLIPerConfig(clip='terrarium', pretrained='terrarium', template='terrarium', crop=96,
                               logit_scale=None, background=()),
     'vit-b-16': CLIPerConfig(),
-    'vit-l-14': CLIPerConfig(clip='ViT-L-14-quickgelu', template='imagenet', logit_scale=50., smoothed_layer=-2),
+    'vit-l-14': CLIPerConfig(clip='ViT-L-14-quickgelu', template='imagenet', logit_scale=50.,
+                             smoothed_layer=-2),
 }
 
-# %% ../../nbs/05_methods/02_cliper.ipynb #3650b769
+# %% ../../nbs/05_methods/02_cliper.ipynb #ef17ec4f
 ATTENTION_BYTES = 2**28                # of one attention matrix of all heads of some images
 
 class CLIPer(OpenVocabularyModel):
@@ -194,11 +196,12 @@ class CLIPer(OpenVocabularyModel):
         self.diffusion = diffusion
         return self
     def text(self, vocabulary:Vocabulary) -> CLIPerText:
-        c, names = self.config, [n.casefold() for n in vocabulary.names]
+        c, names, others, found = self.config, [n.casefold() for n in vocabulary.names], None, ()
         words = dict.fromkeys(w.casefold() for w in c.background)
-        found = tuple(k for k, n in enumerate(names) if n in {*words, 'background'}) if c.background_threshold else ()
-        missing = tuple((w,) for w in words if w not in names)
-        others = super().text(replace(vocabulary, synonyms=missing, answers=None, reduce='mean')) if missing else None
+        if missing := tuple((w,) for w in words if w not in names):
+            others = super().text(replace(vocabulary, synonyms=missing, answers=None, reduce='mean'))
+        if c.background_threshold:
+            found = tuple(k for k, n in enumerate(names) if n in {*words, 'background'})
         return CLIPerText(super().text(vocabulary), others, found, c.background_threshold)
     def coarse(self, images:Tensor, text:CLIPerText) -> Tensor:       # (B, 3, H, W) -> (B, K, h, w)
         "The coarse map S_c of each class."
@@ -225,15 +228,17 @@ class CLIPer(OpenVocabularyModel):
                     maps = self.diffusion.compensated(coarse, originals[i], c.attention_threshold, c.heads)
                 maps = decision_maps(maps, coarse, images.shape[2:], c.score_threshold, c.normalize)
                 maps[list(text.background)] = text.threshold
-                nothing = [torch.full_like(maps[:1], text.threshold)] if text.threshold and not text.background else []
-                out.append(torch.cat([maps, *nothing]))
+                if text.threshold and not text.background:                              # no class
+                    maps = torch.cat([maps, torch.full_like(maps[:1], text.threshold)])
+                out.append(maps)
         return torch.stack(out)
     def probabilities(self, scores:Tensor) -> Tensor: # (K, H, W); what is missing to 1 is the background
         return scores/scores.sum(0, keepdim=True).clamp(min=2)
     def batches(self, images:list[np.ndarray], *args, **options):
         try:
             for which, batch in super().batches(images, *args, **options):
-                if self.diffusion is not None: self.originals = [image_tensor(images[i], batch.device)[0] for i in which]
+                if self.diffusion is not None:
+                    self.originals = [image_tensor(images[i], batch.device)[0] for i in which]
                 yield which, batch
         finally: self.originals = None
     def predict(self, images:list[np.ndarray], vocabulary:Vocabulary, *args, **options) -> list[np.ndarray]:
@@ -244,22 +249,24 @@ class CLIPer(OpenVocabularyModel):
         found = super().label(images, vocabulary, *args, **options)
         return [np.where(best < len(vocabulary), best, -1) for best in found]
 
-# %% ../../nbs/05_methods/02_cliper.ipynb #86c2de9f
-VOC_WORDS = ('ground', 'land', 'grass', 'tree', 'building', 'wall', 'sky', 'lake', 'water', 'river', 'sea',
-             'railway', 'railroad', 'keyboard', 'helmet', 'cloud', 'house', 'mountain', 'ocean', 'road', 'rock',
-             'street', 'valley', 'bridge', 'sign')
+# %% ../../nbs/05_methods/02_cliper.ipynb #a45880f0
+VOC_WORDS = tuple('ground land grass tree building wall sky lake water river sea railway railroad keyboard '
+                  'helmet cloud house mountain ocean road rock street valley bridge sign'.split())
 OBJECT_WORDS = tuple(w for w in VOC_WORDS if w not in ('keyboard', 'sign'))
 
-CLIPER_SETTINGS = {    # template, s, attention, score and background threshold, smoothed layer; mIoU with, without
-    'voc-21': dict(b=('cliper', 100, 0.1, 0.7, 0.6, -1, 66.4, 60.7), l=('cliper', 50, 0.1, 0.5, 0.4, -2, 71.6, 62.5)),
+CLIPER_SETTINGS = {    # template, s, three thresholds, smoothed layer; mIoU with compensation, without
+    'voc-21': dict(b=('cliper', 100, 0.1, 0.7, 0.6, -1, 66.4, 60.7),
+                   l=('cliper', 50, 0.1, 0.5, 0.4, -2, 71.6, 62.5)),
     'context-60': dict(b=('cliper', 100, 0.2, 0.45, 0.45, -1, 37.5, 34.7),
                        l=('imagenet', 50, 0.2, 0.3, 0.3, -2, 39.0, 34.8)),
     'coco-object': dict(b=('imagenet', 50, 0.2, 0.3, 0.3, -1, 39.2, 36.3),
                         l=('imagenet', 50, 0.1, 0.5, 0.5, -2, 44.4, 40.4)),
-    'voc-20': dict(b=('cliper', 100, 0.1, 0, 0.001, -1, 85.5, 84.3), l=('cliper', 70, 0.2, 0.1, 0.0001, -1, 90.3, 88.7)),
+    'voc-20': dict(b=('cliper', 100, 0.1, 0, 0.001, -1, 85.5, 84.3),
+                   l=('cliper', 70, 0.2, 0.1, 0.0001, -1, 90.3, 88.7)),
     'context-59': dict(b=('cliper', 100, 0.2, 0.3, 0.3, -1, 41.6, 38.4),
                        l=('cliper', 100, 0.2, 0.45, 0.45, -2, 44.0, 39.6)),
-    'coco-stuff': dict(b=('cliper', 50, 0.2, 0.1, 0.1, -1, 27.6, 25.4), l=('imagenet', 50, 0.2, 0.2, 0.2, -2, 29.7, 26.3)),
+    'coco-stuff': dict(b=('cliper', 50, 0.2, 0.1, 0.1, -1, 27.6, 25.4),
+                       l=('imagenet', 50, 0.2, 0.2, 0.2, -2, 29.7, 26.3)),
     'ade20k-150': dict(b=('cliper', 100, 0.2, 0.3, 0.3, -1, 21.5, 19.8),
                        l=('imagenet', 50, 0.2, 0.2, 0.2, -1, 24.5, 22.1)),
     'cityscapes': dict(b=('imagenet', 100, 0.35, 0, 0.0001, -1, 37.0, 35.9),
@@ -275,8 +282,10 @@ def cliper_settings(
         raise ValueError(f'Settings were published for vit-b-16 and vit-l-14, not for {preset!r}')
     found = entry_by_name(benchmark, CLIPER_SETTINGS, 'published setting for')[preset[4]]
     template, scale, attention, score, background, layer, *_ = found
-    words = VOC_WORDS if benchmark.startswith('voc') else OBJECT_WORDS if benchmark == 'coco-object' else ('background',)
+    lists = {'voc-20': VOC_WORDS, 'voc-21': VOC_WORDS, 'coco-object': OBJECT_WORDS}
+    words = lists.get(benchmark, ('background',))
     crop = dict(b=560, l=448)[preset[4]] if benchmark == 'cityscapes' else 336
-    return replace(CLIPER_PRESETS[preset], template=template, logit_scale=float(scale), background=words, crop=crop,
-                   smoothed_layer=layer, attention_threshold=attention, score_threshold=float(score),
-                   background_threshold=float(background), normalize=benchmark == 'voc-21')
+    return replace(CLIPER_PRESETS[preset], template=template, logit_scale=float(scale), background=words,
+                   crop=crop, smoothed_layer=layer, attention_threshold=attention,
+                   score_threshold=float(score), background_threshold=float(background),
+                   normalize=benchmark == 'voc-21')

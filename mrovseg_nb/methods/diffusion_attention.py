@@ -15,27 +15,33 @@ from torch import Tensor, nn
 
 from ..clip.layers import up
 
-# %% ../../nbs/05_methods/03_diffusion_attention.ipynb #67197179
+# %% ../../nbs/05_methods/03_diffusion_attention.ipynb #d2e472fa
 class KeepQueriesAndKeys:
     "A processor of diffusers that keeps what the attention is computed from."
     def __init__(self, processor, kept:list): self.processor, self.kept = processor, kept
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, *args, **options):
-        x = hidden_states                                                               # (1, L, D)
-        self.kept.append(tuple(attn.head_to_batch_dim(f(x)).float() for f in (attn.to_q, attn.to_k)) + (attn.scale,))
-        return self.processor(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **options)
+    def __call__(self,
+        attn,                    # the layer
+        hidden_states:Tensor,    # (1, L, D)
+        encoder_hidden_states=None, attention_mask=None, temb=None, *args, **options,
+    ) -> Tensor:                 # (1, L, D)
+        q, k = (attn.head_to_batch_dim(f(hidden_states)).float() for f in (attn.to_q, attn.to_k))
+        self.kept.append((q, k, attn.scale))                                            # (heads, L, d) each
+        return self.processor(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args,
+                              **options)
 
 @contextmanager
 def kept_attention(
     unet:nn.Module,      # of diffusers
     layers:list[str],    # names of processors
-):                       # -> a list: queries (heads, L, d), keys, scale for each layer, in the order of the computation
+):                       # a list: queries (heads, L, d), keys, scale of each layer, in the order of the U-Net
     "Keep the queries and keys of some layers while the U-Net runs."
     processors, kept = dict(unet.attn_processors), []
-    unet.set_attn_processor({n: KeepQueriesAndKeys(p, kept) if n in layers else p for n, p in processors.items()})
+    unet.set_attn_processor({n: KeepQueriesAndKeys(p, kept) if n in layers else p
+                             for n, p in processors.items()})
     try: yield kept
     finally: unet.set_attn_processor(processors)
 
-# %% ../../nbs/05_methods/03_diffusion_attention.ipynb #2f2fe6ce
+# %% ../../nbs/05_methods/03_diffusion_attention.ipynb #269c3bb4
 GRID = 64          # positions in a row of the attention
 
 def load_pipeline(
@@ -46,34 +52,36 @@ def load_pipeline(
         import transformers  # noqa: F401, diffusers needs it here
         from diffusers import StableDiffusionPipeline
     except ImportError:
-        raise ValueError("Fine-grained compensation needs the library diffusers, which is not installed: pip install "
-                         "'mrovseg_nb[diffusion]'") from None
+        raise ValueError('Fine-grained compensation needs the library diffusers, which is not installed: '
+                         "pip install 'mrovseg_nb[diffusion]'") from None
     source = Path(source).expanduser() if Path(source).expanduser().is_dir() else str(source)
     try:
         return StableDiffusionPipeline.from_pretrained(source, safety_checker=None, feature_extractor=None,
                                                        requires_safety_checker=False, use_safetensors=True)
     except Exception as e:
         why = str(e).strip().split('\n')[0].split('. ')[0] or type(e).__name__
-        raise ValueError(f"'{source}' is no Stable Diffusion that can be loaded ({why[:150]}): give a folder, or an id "
-                         'of the Hub, with weights in safetensors') from e
+        raise ValueError(f"'{source}' is no Stable Diffusion that can be loaded ({why[:150]}): give a "
+                         'folder, or an id of the Hub, with weights in safetensors') from e
 
 def attention_layers(
     pipeline,           # of diffusers
 ) -> list[str]:         # names of their processors
     "The two self-attention layers with 64 x 64 tokens, or an error that says why there are none."
-    missing = [p for p in ('vae', 'unet', 'text_encoder', 'tokenizer', 'scheduler') if getattr(pipeline, p, None) is None]
-    if missing: raise ValueError(f'A {type(pipeline).__name__} is no Stable Diffusion: it has no {missing[0]}')
-    config = pipeline.unet.config
-    if config.in_channels != pipeline.vae.config.latent_channels:
-        raise ValueError(f'The U-Net takes {config.in_channels} channels, not the {pipeline.vae.config.latent_channels} '
-                         'of an image: choose a Stable Diffusion that makes images from text alone')
+    for part in ('vae', 'unet', 'text_encoder', 'tokenizer', 'scheduler'):
+        if getattr(pipeline, part, None) is None:
+            raise ValueError(f'A {type(pipeline).__name__} is no Stable Diffusion: it has no {part}')
+    config, channels = pipeline.unet.config, pipeline.vae.config.latent_channels
+    if config.in_channels != channels:
+        raise ValueError(f'The U-Net takes {config.in_channels} channels, not the {channels} of an image: '
+                         'choose a Stable Diffusion that makes images from text alone')
     if config.addition_embed_type or config.class_embed_type:
-        raise ValueError('The U-Net needs more than an image and a sentence, as Stable Diffusion XL does: choose a '
-                         'Stable Diffusion 1 or 2')
+        raise ValueError('The U-Net needs more than an image and a sentence, as Stable Diffusion XL does: '
+                         'choose a Stable Diffusion 1 or 2')
     last = f'up_blocks.{len(pipeline.unet.up_blocks) - 1}.'
     found = [n for n in pipeline.unet.attn_processors if n.startswith(last) and '.attn1.' in n]
     if not found:
-        raise ValueError('The U-Net has no self-attention at 64 x 64 positions: choose a Stable Diffusion 1 or 2')
+        raise ValueError('The U-Net has no self-attention at 64 x 64 positions: choose a Stable Diffusion '
+                         '1 or 2')
     return found[:2]
 
 # %% ../../nbs/05_methods/03_diffusion_attention.ipynb #9e33855a
@@ -104,7 +112,7 @@ def combine_heads(
     for h in reversed(heads): S = head_attention(*h, threshold) @ S
     return S
 
-# %% ../../nbs/05_methods/03_diffusion_attention.ipynb #394e580d
+# %% ../../nbs/05_methods/03_diffusion_attention.ipynb #22e2202f
 class DiffusionAttention(nn.Module):
     "The self-attention of a Stable Diffusion, which refines the maps of classes."
     def __init__(self,
@@ -116,7 +124,8 @@ class DiffusionAttention(nn.Module):
         super().__init__()
         pipeline = load_pipeline(source) if isinstance(source, (str, Path)) else source
         self.layers = attention_layers(pipeline)
-        if not 0 <= step < steps: raise ValueError(f'There is no step {step} of {steps}: they are 0 to {steps - 1}')
+        if not 0 <= step < steps:
+            raise ValueError(f'There is no step {step} of {steps}: they are 0 to {steps - 1}')
         self.vae, self.unet, self.text_encoder = pipeline.vae, pipeline.unet, pipeline.text_encoder
         self.requires_grad_(False).eval()
         self.tokenizer, self.scheduler = pipeline.tokenizer, pipeline.scheduler
@@ -130,13 +139,14 @@ class DiffusionAttention(nn.Module):
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(self.seed))
         return self.scheduler.add_noise(mean, noise.to(mean), self.t.reshape(1).to(mean.device))
     def empty_sentence(self) -> Tensor:            # (1, tokens, D)
-        tokens = self.tokenizer('', padding='max_length', max_length=self.tokenizer.model_max_length, truncation=True,
+        length = self.tokenizer.model_max_length
+        tokens = self.tokenizer('', padding='max_length', max_length=length, truncation=True,
                                 return_tensors='pt').input_ids
         return self.text_encoder(tokens.to(self.text_encoder.device))[0]
     @torch.no_grad()
     def heads(self,
         image:Tensor,       # (3, H, W) in [0, 1]
-    ) -> list[tuple[Tensor, Tensor, float]]: # queries (4096, d), keys, scale of each head, in the order of the product
+    ) -> list[tuple[Tensor, Tensor, float]]: # queries (4096, d), keys, scale of each head, in order
         "What the attention of the two layers is computed from."
         with kept_attention(self.unet, self.layers) as kept:
             x = self.latents(image)
