@@ -24,8 +24,9 @@ from ..clip.model_files import config_from_json, read_config, read_weights, writ
 from .cliper import CLIPER_PRESETS, CLIPer, CLIPerConfig
 from .model_folders import model_folder, no_model, shipped_models
 from .proxyclip import PROXYCLIP_PRESETS, ProxyCLIP, ProxyCLIPConfig
-from .training_free import (ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIP, PlainCLIPConfig,
-                                              SCLIPConfig, TrainingFree, maskclip_settings, training_free_presets)
+from .training_free import (
+    ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIP, PlainCLIPConfig, SCLIPConfig, TrainingFree,
+    maskclip_settings, training_free_presets)
 from ..mrovseg.model import PRESETS, MROVSeg, MROVSegConfig
 
 # %% ../../nbs/05_methods/07_registry.ipynb #1fc4bf2d
@@ -116,7 +117,7 @@ register(Method(
     'cliper', 'CLIPer', CLIPer, CLIPerConfig, CLIPER_PRESETS,
     'Sun et al., CLIPer: Hierarchically Improving Spatial Representation of CLIP for Open-Vocabulary Semantic '
     'Segmentation, 2024',
-    'https://arxiv.org/abs/2411.13836', trains=False));
+    'https://arxiv.org/abs/2411.13836', towers=BLOCK_TOWERS, trains=False));
 
 # %% ../../nbs/05_methods/07_registry.ipynb #a2a87e2e
 def list_models(
