@@ -65,12 +65,11 @@ def labelme_content(
             shapes.append(dict(label=names[region], points=polygon.astype(float).tolist(), group_id=group,
                                description='', shape_type='polygon', flags={}))
     shapes.sort(key=lambda s: -polygon_area(np.array(s['points'])))
-    place = str(image) if is_url(image) else os.path.relpath(Path(image).expanduser(), folder)
+    place = str(image)
+    if not is_url(image): place = Path(os.path.relpath(Path(image).expanduser(), folder)).as_posix()
     height, width = result.labels.shape
-    return dict(version='5.5.0', flags={}, shapes=shapes,
-                imagePath=Path(place).as_posix() if place != str(image)
-                else place, imageData=None, imageHeight=height, imageWidth=width,
-                classes=list(result.classes), digest=shapes_digest(shapes))
+    return dict(version='5.5.0', flags={}, shapes=shapes, imagePath=place, imageData=None, imageHeight=height,
+                imageWidth=width, classes=list(result.classes), digest=shapes_digest(shapes))
 
 def polygon_area(corners:np.ndarray) -> float: # of (n, 2) corners
     "The area inside a polygon."
@@ -158,8 +157,7 @@ def read_coco(
             for p in content['images']}
 
 # %% ../../nbs/10_app/11_result_formats.ipynb #ee12538b
-READERS = dict(png=read_labels, rle=read_rle,
-               labelme=read_labelme)    # format -> labels and names of one file
+READERS = dict(png=read_labels, rle=read_rle, labelme=read_labelme)    # of the file of one image
 
 def write_result(
     result:Segmentation,
