@@ -106,7 +106,7 @@ def perturbed(
     rng = np.random.default_rng([seed, list(PERTURBATIONS).index(check_perturbation(kind)), draw])
     if kind == 'template':
         options = template_set(templates or lists.get('templates', 'vild'))
-        order = np.random.default_rng([seed, len(options)]).permutation(len(options))    # each once, then again
+        order = np.random.default_rng([seed, len(options)]).permutation(len(options))  # each once
         drawn = dict(template=options[order[draw % len(options)]])
         asked = replace(words, templates=(drawn['template'],))
     elif kind == 'distractors':
