@@ -53,8 +53,8 @@ SOURCE = (ROOT, option('--source', type=one_of('disk', 'shards', 'hub'), metavar
           option('--allow-partial', action='store_true', help='take a half-prepared folder'))
 WORDS = (
     option('--template', type=template_name, metavar="'a photo of a {}'",
-           help="a sentence with {} for the class, or a set: plain, single, vild, cliper, imagenet (the model's "
-                'own)'),
+           help='a sentence with {} for the class, or a set: plain, single, vild, cliper, imagenet '
+                "(the model's own)"),
     option('--temperature', type=positive_number, metavar='T',
            help='of the scores: below 1 sharper, above 1 flatter (as the model gives them)'),
     option('--threshold', type=probability, metavar='P',
@@ -193,10 +193,12 @@ VERBS |= {
         *WORDS,
         ('other words', [
             option('--perturb', type=perturbation_name, metavar='KIND',
-                   help='measure how far mIoU moves with drawn words: synonyms, hypernyms, distractors, template'),
+                   help='measure how far mIoU moves with drawn words: synonyms, hypernyms, distractors, '
+                        'template'),
             option('--draws', type=whole_number(), metavar='N', help='how often words are drawn (5)'),
             option('--distractors', type=whole_number(), metavar='N', help='class names that are added (20)'),
-            option('--seed', type=whole_number(0), metavar='N', help='the same number draws the same words (0)')]),
+            option('--seed', type=whole_number(0), metavar='N',
+                   help='the same number draws the same words (0)')]),
         option('--out', metavar='DIR',
                help='folder for a record, a table of classes, and a page with the worst images'), OWN,
         ('a benchmark', [

@@ -198,7 +198,8 @@ def run_evaluate(a:argparse.Namespace):
     from mrovseg_nb.evaluation.reports import class_table, per_class
     from mrovseg_nb.methods.registry import load_model
     device = find_device(a.device) if a.device else PartialState(cpu=not torch.cuda.is_available()).device
-    chosen = given(a, 'protocol', 'batch_size', 'on_error', 'temperature', 'threshold') | dict(background=background)
+    chosen = given(a, 'protocol', 'batch_size', 'on_error', 'temperature', 'threshold')
+    chosen['background'] = background
     model = load_model(a.model, a.clip_weights).to(device)
     if a.perturb: return run_perturb(a, data, which, model, chosen)
     chosen |= given(a, 'template', 'also', 'thresholds')

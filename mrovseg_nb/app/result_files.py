@@ -19,7 +19,8 @@ from ..basics.images import png_notes
 from ..basics.urls import is_url
 
 # %% ../../nbs/10_app/02_result_files.ipynb #35fa2c91
-FORMATS = dict(png='_labels.png', rle='_labels.json', labelme='.json', coco='coco.json')    # format -> end of a name
+# format -> end of a name
+FORMATS = dict(png='_labels.png', rle='_labels.json', labelme='.json', coco='coco.json')
 
 def check_format(name:str) -> str: # the same
     "Refuse a format that is not known."

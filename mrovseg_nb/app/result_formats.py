@@ -65,11 +65,11 @@ def labelme_content(
             shapes.append(dict(label=names[region], points=polygon.astype(float).tolist(), group_id=group,
                                description='', shape_type='polygon', flags={}))
     shapes.sort(key=lambda s: -polygon_area(np.array(s['points'])))
-    place = str(image) if is_url(image) else os.path.relpath(Path(image).expanduser(), folder)
+    place = str(image)
+    if not is_url(image): place = Path(os.path.relpath(Path(image).expanduser(), folder)).as_posix()
     height, width = result.labels.shape
-    return dict(version='5.5.0', flags={}, shapes=shapes, imagePath=Path(place).as_posix() if place != str(image)
-                else place, imageData=None, imageHeight=height, imageWidth=width,
-                classes=list(result.classes), digest=shapes_digest(shapes))
+    return dict(version='5.5.0', flags={}, shapes=shapes, imagePath=place, imageData=None, imageHeight=height,
+                imageWidth=width, classes=list(result.classes), digest=shapes_digest(shapes))
 
 def polygon_area(corners:np.ndarray) -> float: # of (n, 2) corners
     "The area inside a polygon."
@@ -112,8 +112,8 @@ class CocoFile:
             for a in content['annotations']: found[a['image_id']].append(a)
             self.entries = {p['file_name']: (p, found[p['id']]) for p in content['images']}
         elif not overwrite and (others := {p['file_name'] for p in content['images']} - {*images}):
-            raise ValueError(f'{path} has {len(others)} other images with other classes: choose another file, '
-                             'or ask to overwrite it')
+            raise ValueError(f'{path} has {len(others)} other images with other classes: choose another '
+                             'file, or ask to overwrite it')
     def made_from(self, name:str) -> str: # '' if it is not there
         "What the entry of an image says about its origin."
         return self.entries[name][0]['made_from'] if name in self.entries else ''
@@ -143,11 +143,11 @@ class CocoFile:
                        annotations=annotations)
         write_atomic(self.path, json.dumps(content, ensure_ascii=False).encode())
         self.written, self.changed = monotonic(), False
-        self.pause = max(PAUSE, 10*(self.written - start))         # at most a tenth of the time is for writing
+        self.pause = max(PAUSE, 10*(self.written - start))    # at most a tenth of the time is for writing
 
 def read_coco(
     path:str|Path,                                  # of a file of `CocoFile`
-) -> dict[str, tuple[np.ndarray, list[str]]]:       # file name -> (H, W) int64 labels, -1: background; K names
+) -> dict[str, tuple[np.ndarray, list[str]]]:       # file name -> (H, W) labels, -1: background; K names
     "The labels of all images in a COCO file."
     content = json.loads(Path(path).read_text(encoding='utf-8'))
     found = {p['id']: [] for p in content['images']}
@@ -157,7 +157,7 @@ def read_coco(
             for p in content['images']}
 
 # %% ../../nbs/10_app/11_result_formats.ipynb #ee12538b
-READERS = dict(png=read_labels, rle=read_rle, labelme=read_labelme)    # format -> labels and names of one file
+READERS = dict(png=read_labels, rle=read_rle, labelme=read_labelme)    # of the file of one image
 
 def write_result(
     result:Segmentation,

@@ -111,19 +111,22 @@ def segment_files(
     "Segment image files into files; finished ones are skipped, bad ones are named."
     if on_error not in ('skip', 'stop'):
         raise ValueError(f'There is no on_error={on_error!r}: choose from skip, stop')
-    images, (vocabulary, asked) = input_files(images, allow_url), seg.vocabularies(classes, background, template)
-    outputs, how = output_files(images, out, picture, format), dict(temperature=temperature, threshold=threshold)
+    images = input_files(images, allow_url)
+    vocabulary, asked = seg.vocabularies(classes, background, template)
+    outputs = output_files(images, out, picture, format)
+    how = dict(temperature=temperature, threshold=threshold)
     check_outputs([path for files in outputs for path in files], images, overwrite)
     question, report = question_digest(seg.model, asked, len(vocabulary), Decision(**how)), FilesReport()
     names, waiting = {image: image_file_name(image) for image in images}, deque()
-    together = CocoFile(outputs[0][0], list(vocabulary), names.values(), overwrite) if format == 'coco' else None
+    one_file = format == 'coco' and images
+    together = CocoFile(outputs[0][0], list(vocabulary), names.values(), overwrite) if one_file else None
     def origin(image, path):
         if together and path == together.path: return together.made_from(names[image])
         return result_notes(path).get('made_from')
     def arrays():
         for image, files in zip(images, outputs):
             source = made_from(image, question)
-            if not overwrite and all(origin(image, path) == source for path in files):
+            if not overwrite and source and all(origin(image, path) == source for path in files):
                 report.skipped[str(image)] = files[0]
             else:
                 try: array = read_image(image, allow_url)
@@ -135,7 +138,8 @@ def segment_files(
             bar.update()
             if report.failed and on_error == 'stop': return
     def write(image, files, source, result):
-        for path in files[1:]: write_atomic(path, to_png_bytes(result.to_pil(inside=True), dict(made_from=source)))
+        notes = dict(made_from=source)
+        for path in files[1:]: write_atomic(path, to_png_bytes(result.to_pil(inside=True), notes))
         if together: together.add(names[image], result, source)
         else: write_result(result, files[0], image, source, format)
         report.done[str(image)], report.found[str(image)] = files[0], str(result)

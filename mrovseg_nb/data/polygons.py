@@ -58,8 +58,8 @@ def reduce_line(
 def mask_polygons(
     mask:np.ndarray,     # (H, W) bool
     tolerance:float=0.,  # pixels that a border may move; 0: the polygons are exact
-) -> list[np.ndarray]:   # (n, 2) corners x, y of each region of pixels that touch by a side, the largest first
-    "The polygons of a mask; a region with holes is one polygon."
+) -> list[np.ndarray]:   # (n, 2) corners x, y of each region, the largest first
+    "The polygons of a mask: of each region of pixels that touch by a side, one with its holes."
     regions, n = ndimage.label(mask)
     areas = np.bincount(regions.ravel(), minlength=n + 1)[1:]
     boxes, polygons = ndimage.find_objects(regions), []

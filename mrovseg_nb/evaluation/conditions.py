@@ -60,7 +60,8 @@ def conditions(
     "What the numbers of an evaluation depend on, besides the weights and the images."
     words, decision = data.vocabulary, decision or Decision()
     rule = next((name for name, p in PROTOCOLS.items() if p == protocol), str(protocol))
-    return dict(vocabulary=data.vocabulary_version, templates=words.templates or getattr(model, 'template', ''),
+    return dict(vocabulary=data.vocabulary_version,
+                templates=words.templates or getattr(model, 'template', ''),
                 reduce=words.reduce, background=list(background), temperature=decision.temperature,
                 threshold=decision.threshold, protocol=rule, miou=MIOU, licence=licences(model))
 

@@ -71,21 +71,24 @@ def known_classes(vocabulary:Vocabulary, table:Mapping[str, Sequence[str]]) -> i
         return len(words) > 1 or key in table or any(w.casefold() in table for w in words[0].split())
     return sum(map(known, vocabulary.synonyms))
 
-# %% ../../nbs/08_evaluation/15_word_perturbation.ipynb #2d46226d
+# %% ../../nbs/08_evaluation/15_word_perturbation.ipynb #858de9c1
 def distracting_names(
     vocabulary:Vocabulary,
     lists:dict,           # of `word_lists`
 ) -> list[str]:
     "Names that compete with the classes and are none of them."
     if 'distractors' in lists: return lists['distractors']
-    taken = {w.casefold() for words in vocabulary.synonyms for phrase in words for w in phrase.split(',')}
-    for kind in ('synonyms', 'hypernyms'):
-        taken |= {w for words in vocabulary.synonyms
-                  for w in lists[kind].get(words[0].split(',')[0].strip().casefold(), ())}
-    parts = [set(w.split()) for w in taken]
-    names = dict.fromkeys(words[0].split(',')[0].strip() for words in benchmark_vocabulary('ade20k-847').synonyms)
-    return [n for n in names if not any(p <= set(n.casefold().split()) or set(n.casefold().split()) <= p
-                                        for p in parts)]
+    own = {w.strip().casefold() for words in vocabulary.synonyms for phrase in words
+           for w in phrase.split(',')}
+    others = {w for words in vocabulary.synonyms for kind in ('synonyms', 'hypernyms')
+              for w in lists[kind].get(words[0].split(',')[0].strip().casefold(), ())}
+    parts = [set(w.split()) for w in own | others]
+    def is_apart(name):
+        words = set(name.casefold().split())
+        return not (own & {*lists['hypernyms'].get(name.casefold(), ())}
+                    or any(p <= words or words <= p for p in parts))
+    names = (words[0].split(',')[0].strip() for words in benchmark_vocabulary('ade20k-847').synonyms)
+    return [name for name in dict.fromkeys(names) if is_apart(name)]
 
 # %% ../../nbs/08_evaluation/15_word_perturbation.ipynb #31ee7d9e
 DISTRACTORS = 20    # names that are added by default
@@ -103,7 +106,7 @@ def perturbed(
     rng = np.random.default_rng([seed, list(PERTURBATIONS).index(check_perturbation(kind)), draw])
     if kind == 'template':
         options = template_set(templates or lists.get('templates', 'vild'))
-        order = np.random.default_rng([seed, len(options)]).permutation(len(options))       # each once, then again
+        order = np.random.default_rng([seed, len(options)]).permutation(len(options))  # each once
         drawn = dict(template=options[order[draw % len(options)]])
         asked = replace(words, templates=(drawn['template'],))
     elif kind == 'distractors':
@@ -220,14 +223,17 @@ def perturbation_figure(
             rows.append(row)
             values, base = [100*r[number] for r in found['results']], 100*found['base'][number]
             colour = COLOURS_OF_KINDS[kind]
-            fig.add_scatter(x=[base, 100*found['mean'][number]], y=[row]*2, mode='lines', line=dict(color=colour, width=2),
+            fig.add_scatter(x=[base, 100*found['mean'][number]], y=[row]*2, mode='lines',
+                            line=dict(color=colour, width=2),
                             showlegend=False, hoverinfo='skip')
             fig.add_scatter(x=[base], y=[row], mode='markers', name='words as they are', legendgroup='base',
-                            showlegend=len(rows) == 1, marker=dict(symbol='line-ns', size=18, line=dict(width=2, color='#797979')),
+                            showlegend=len(rows) == 1,
+                            marker=dict(symbol='line-ns', size=18, line=dict(width=2, color='#797979')),
                             hovertext=f'{row}<br>words as they are: {base:.1f}')
             texts = [f'{row}, draw {i}: {v:.1f}' for i, v in enumerate(values)]
             fig.add_scatter(x=values, y=[row]*len(values), mode='markers', name='a draw', legendgroup='draw',
-                            showlegend=len(rows) == 1, marker=dict(color=colour, size=9, opacity=0.8), hovertext=texts)
+                            showlegend=len(rows) == 1, marker=dict(color=colour, size=9, opacity=0.8),
+                            hovertext=texts)
     fig.update_yaxes(autorange='reversed')
     fig.update_xaxes(title='mIoU, %', rangemode='tozero')
     return style_figure(fig, title, 'a tick: the words as they are; a point: words that are drawn',
