@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = ('00_tutorials/01_mrovseg_on_terrarium', '00_tutorials/02_your_own_data',
-             '00_tutorials/05_ablations', '10_app/03_segmenter')
-TABLES = '00_tutorials/05_ablations'      # prints the widest tables
+NOTEBOOKS = ('00_tutorials/02_mrovseg_on_terrarium', '00_tutorials/03_your_own_data',
+             '00_tutorials/06_ablations', '10_app/05_segmenter')
+TABLES = '00_tutorials/06_ablations'      # prints the widest tables
 WINDOW = dict(width=1300, height=1000)
 THEMES = 'JupyterLab Light', 'JupyterLab Dark'
 NEAR_WHITE = 245      # of 255, in all three channels

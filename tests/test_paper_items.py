@@ -63,13 +63,13 @@ class Texts(unittest.TestCase):
             if re.search(r'Fig(ure|\.)? ?7\b', text): self.assertIn('backbone', text.lower(), where)
             if re.search(r'mIoU against (the )?resolution|plot_resolutions', text):
                 self.assertTrue('Fig.' not in text or 'not in the paper' in text, (where, text))
-        [title] = [c for c in cells(REPO/'nbs/00_tutorials/05_ablations.ipynb', 'markdown')
+        [title] = [c for c in cells(REPO/'nbs/00_tutorials/06_ablations.ipynb', 'markdown')
                    if '## mIoU against resolution' in c]
         self.assertIn('This figure is not in the paper', title)
 
     def test_the_ablations_print_their_numbers(self):
         measured = re.compile(r'±|\d\.\d')
-        for text in cells(REPO/'nbs/00_tutorials/05_ablations.ipynb', 'markdown'):
+        for text in cells(REPO/'nbs/00_tutorials/06_ablations.ipynb', 'markdown'):
             for part in text.split('\n\n'):
                 typed = re.sub(r'p = [\d.]+|\d\d_\w+', '', part)
                 if 'audit' not in part: self.assertIsNone(measured.search(typed), part)

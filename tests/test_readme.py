@@ -23,7 +23,7 @@ SNIPPETS = re.findall(r'^```(\w+)\n(.*?)^```$', README, re.M | re.S)    # langua
 
 # Commands that are only parsed, by their first words, and why. The ways of own data are walked by test_cli.
 ONLY_PARSED = {
-    'mrovseg demo': 'measures three models for minutes; the notebook 10_app/06_demo runs it',
+    'mrovseg demo': 'measures three models for minutes; the notebook 10_app/08_demo runs it',
     'mrovseg train': 'takes minutes at the settings that README shows; test_cli trains with small ones',
     'mrovseg evaluate': 'needs the run that was trained before, or a benchmark on the disk; in test_cli',
     'mrovseg segment photo.png': 'needs the run that was trained before; in test_cli',
