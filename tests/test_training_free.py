@@ -31,7 +31,8 @@ class EveryMethodOnEveryTower(unittest.TestCase):
                         image, ['red star', 'water', 'grass'])
                     self.assertEqual(found.scores.shape, (3, 70, 96))
                     total = found.scores.sum(0)
-                    if method.name == 'cliper': self.assertTrue((total <= 1 + 1e-4).all())    # the rest is background
+                    if method.name == 'cliper':          # the rest is background
+                        self.assertTrue((total <= 1 + 1e-4).all())
                     else: self.assertTrue(np.allclose(total, 1, atol=1e-4))
 
 

@@ -116,7 +116,7 @@ class TimmBlock:
     def __init__(self, block:nn.Module, rotary=lambda grid: None):
         self.module, self.rotary = block, rotary
         self.heads, self.scale = block.attn.num_heads, block.attn.scale
-    def norm(self, x:Tensor) -> Tensor: return self.module.norm1(x)    # (B, L, D), what the attention is computed from
+    def norm(self, x:Tensor) -> Tensor: return self.module.norm1(x)    # (B, L, D), for the attention
     def qkv(self,
         x:Tensor,                         # (B, L, D) tokens that enter the block
         grid:tuple[int, int]|None=None,   # (h, w) of the patches; only rotary positions need it
@@ -125,7 +125,9 @@ class TimmBlock:
         attn, x = self.module.attn, self.norm(x)
         if attn.qkv is None: parts = [layer(x) for layer in (attn.q_proj, attn.k_proj, attn.v_proj)]
         elif getattr(attn, 'q_bias', None) is None: parts = attn.qkv(x).chunk(3, -1)
-        else: parts = F.linear(x, attn.qkv.weight, torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])).chunk(3, -1)
+        else:
+            biases = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
+            parts = F.linear(x, attn.qkv.weight, biases).chunk(3, -1)
         q, k, v = (rearrange(p, 'b l (k d) -> b k l d', k=self.heads) for p in parts)
         q, k, angles = attn.q_norm(q), attn.k_norm(k), self.rotary(grid)
         return (q, k, v) if angles is None else (self.turned(q, angles), self.turned(k, angles), v)

@@ -32,7 +32,7 @@ class Block:
     def __init__(self, block:nn.Module):
         self.module, self.heads = block, block.attn.num_heads
         self.scale = block.attn.head_dim**-0.5
-    def norm(self, x:Tensor) -> Tensor: return self.module.ln_1(x)    # (B, L, D), what the attention is computed from
+    def norm(self, x:Tensor) -> Tensor: return self.module.ln_1(x)    # (B, L, D), for the attention
     def qkv(self,
         x:Tensor,                         # (B, L, D) tokens that enter the block
         grid:tuple[int, int]|None=None,   # (h, w) of the patches; only rotary positions need it

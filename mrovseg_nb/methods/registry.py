@@ -115,8 +115,8 @@ register(Method(
 # %% ../../nbs/05_methods/06_registry.ipynb #bbd26bb7
 register(Method(
     'cliper', 'CLIPer', CLIPer, CLIPerConfig, CLIPER_PRESETS,
-    'Sun et al., CLIPer: Hierarchically Improving Spatial Representation of CLIP for Open-Vocabulary Semantic '
-    'Segmentation, 2024',
+    'Sun et al., CLIPer: Hierarchically Improving Spatial Representation of CLIP for Open-Vocabulary '
+    'Semantic Segmentation, 2024',
     'https://arxiv.org/abs/2411.13836', towers=BLOCK_TOWERS, trains=False));
 
 # %% ../../nbs/05_methods/06_registry.ipynb #a2a87e2e
