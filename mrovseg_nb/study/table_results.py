@@ -10,7 +10,7 @@ __all__ = ['CODE_VERSIONS', 'METRICS', 'clip_weights_digest', 'run_key', 'Run', 
 
 # %% ../../nbs/09_study/02_table_results.ipynb #def838dd
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import sha256
@@ -109,10 +109,12 @@ def at_version(
 
 def read_records(
     version:int|None=None, # of the evaluation; None: of which there are most, the newest among equals
+    among:Container[str]|None=None, # keys of the runs that decide this; None: all
 ) -> dict[str, dict]:      # key of the run -> record
     "All finished runs, as one version of the evaluation measured them."
     records = {key: json.loads(path.read_text()) for key, path in record_files().items()}
-    measured = [{x['parts']['evaluation'] for x in (r, *r.get('earlier', ()))} for r in records.values()]
+    measured = [{x['parts']['evaluation'] for x in (r, *r.get('earlier', ()))}
+                for key, r in records.items() if among is None or key in among]
     versions = [v for of_run in measured for v in of_run]
     if version is None: version = max(set(versions), key=lambda v: (versions.count(v), v), default=None)
     found = {key: at_version(r, version) for key, r in records.items()}
@@ -207,11 +209,13 @@ def row_results(
 def table_results(
     number:str,             # of ABLATIONS
     recipe:str='ablation',
-    records:dict|None=None, # of `read_records`; None: read them
+    records:dict|None=None, # of `read_records`; None: at the version that most runs of the table have
 ) -> list[dict]:            # of `row_results`
     "The results of a table."
     table = ablation_table(number)
-    if records is None: records = read_records()
+    if records is None:
+        runs = {r.key for row in table.rows for r in row_runs(row, table.seeds, recipe)}
+        records = read_records(among=runs)
     deviations = row_deviations(records, recipe)
     return [row_results(row, table.seeds, records, recipe, deviations) for row in table.rows]
 
@@ -230,9 +234,8 @@ def row_lines(
     numbers:Sequence[str]=tuple(ABLATIONS), # which tables
 ) -> Iterator[str]:                         # each ends in "done", "part not run" or "not run"
     "Results as text, one line for each row."
-    records = read_records()
     for number in numbers:
-        table, rows = ABLATIONS[number], table_results(number, recipe, records)
+        table, rows = ABLATIONS[number], table_results(number, recipe)
         measured = measured_text(rows)
         for row in rows:
             count, means = len(row['records']), []
