@@ -26,8 +26,9 @@ def label_scores(
     classes:torch.Tensor,    # (..., K) numbers of the classes
     vocabulary:Vocabulary,   # K classes
 ) -> torch.Tensor:           # (..., labels)
-    "The greatest number of the classes that answer to each label."
+    "The greatest number of the classes that answer to each label; -inf where none does."
     answers = torch.tensor(vocabulary.answers or range(len(vocabulary)), device=classes.device)
+    classes, answers = classes[..., answers >= 0], answers[answers >= 0]
     out = classes.new_full((*classes.shape[:-1], vocabulary.labels), -torch.inf)
     return out.scatter_reduce(-1, answers.expand(classes.shape), classes, 'amax')
 
@@ -158,6 +159,7 @@ def label_numbers(
                 raise ValueError(f'{p!r} is not among the {len(vocabulary)} classes')
             k = names[p.casefold()]
             out.append(vocabulary.answers[k] if vocabulary.answers else k)
+            if out[-1] < 0: raise ValueError(f'The class {p!r} answers to no label')
         elif 0 <= int(p) < vocabulary.labels: out.append(int(p))
         else: raise ValueError(f'There is no label {p}: they are 0 to {vocabulary.labels - 1}')
     if not out: raise ValueError('An image without labels has no masks: name at least one class')

@@ -141,6 +141,8 @@ def perturbation(
 ) -> dict:                       # kind, draws, seed, base, results, mean, spread, conditions, ...
     "Measure a method again and again, with words that are drawn."
     if draws < 1: raise ValueError(f'{draws} draws are none: take at least 1')
+    if kind == 'template' and options.get('template') is not None:
+        raise ValueError('The template is what is drawn: give the set to draw from as templates')
     drawn = [perturbed(data, kind, i, seed, distractors, templates) for i in range(draws)]
     base, results = base or evaluate(model, data, **options), []
     for changed, what in drawn:
