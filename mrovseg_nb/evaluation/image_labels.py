@@ -39,6 +39,7 @@ def image_label_scores(
     vocabulary:Vocabulary,       # K classes
 ) -> np.ndarray:                 # (images, labels)
     "The maximum of the map of each class, over all pixels."
+    if not images: return np.zeros((0, vocabulary.labels), np.float32)
     text, K, out = model.text(vocabulary), len(vocabulary), [None]*len(images)
     for which, batch in model.batches(images):
         for i, scores in zip(which, model.image_scores(batch, text)):
@@ -54,6 +55,7 @@ def clip_label_scores(
     vocabulary:Vocabulary,       # K classes
 ) -> np.ndarray:                 # (images, labels) probabilities of classes
     "What CLIP says about each image without any maps."
+    if not images: return np.zeros((0, vocabulary.labels), np.float32)
     clip, size = model.clip, model.clip.visual.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)
     text = clip.class_embeddings(vocabulary, model.template)
