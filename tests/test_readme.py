@@ -13,7 +13,6 @@ from PIL import Image
 from mrovseg_nb.app.arguments import parse_arguments
 from mrovseg_nb.app.cli import parser
 from mrovseg_nb.basics.records import read_record
-
 from mrovseg_nb.clip.published_clips import published_weights
 from mrovseg_nb.clip.weights import clip_shapes
 
@@ -123,12 +122,34 @@ class ReadmeTest(unittest.TestCase):
             self.assertTrue([*(self.folder/'shards').glob(f'{part}/*.parquet')], part)
 
     def test_table_shows_the_record(self):
-        "Each row of the table of models has the recorded numbers: of the split test, where it is recorded."
+        "The table has the recorded numbers of both splits, the text below it those that it names."
+        record, tiers = read_record('terrarium'), ('base', 'novel', 'unseen', 'stuff', 'all')
+        shown = README[README.index('## Measured'):README.index('## Not yet')]
+        rows = [[part.strip() for part in line.strip('|').split('|')] for line in shown.splitlines()
+                if line.startswith('| ')][2:]
+        expected = []
+        for split, models in dict(test=record['test'], val=record['results']).items():
+            expected.append([f'**{split}**', *['']*5])
+            expected += [[name, *(f'{row[t]:.1f}' for t in tiers)] for name, row in models.items()]
+        self.assertEqual(rows, expected)
+        self.assertIn(f'{record["scenes"]:,} held-out scenes', shown)
+        low, high = record['bootstrap']['test']['MROVSeg']['interval']['all']
+        self.assertIn(f"interval over scenes of MROVSeg's *all* is {100*low:.1f} to {100*high:.1f}", shown)
+        former, again = record['earlier'][-1]['results']['MROVSeg'], read_record('terrarium-again')['results']
+        self.assertIn('(base {base:.1f}, novel {novel:.1f}, all {all:.1f})'.format(**former), shown)
+        self.assertIn('reached base {base:.1f}, all {all:.1f} (`data/results/'.format(**again), shown)
+
+    def test_goals_are_met(self):
+        "What README says of the goals holds in the record, on both splits."
         record = read_record('terrarium')
-        for name, row in (record.get('test') or record['results']).items():
-            numbers = ' | '.join(f'{row[t]:.1f}' for t in ('base', 'novel', 'unseen', 'stuff', 'all'))
-            self.assertIn(f'| {name} | {numbers} |', README)
-        self.assertIn(f'{record.get("scenes", 256):,} held-out scenes', README)
+        for split in ('test', 'results'):
+            with self.subTest(split=split):
+                ours, without = (record[split][name] for name in ('MROVSeg', 'MROVSeg, p = 0'))
+                untrained = max(row['all'] for name, row in record[split].items() if 'MaskCLIP' in name)
+                self.assertGreaterEqual(ours['base'], 60)
+                self.assertGreaterEqual(ours['stuff'], 95)
+                self.assertGreaterEqual(ours['novel'], 0.6*ours['base'])
+                self.assertGreaterEqual(ours['all'], max(untrained + 20, without['all'] + 5))
 
     def test_links_lead_to_files(self):
         links = re.findall(r'\]\((?!https?:)([^)#]+)', README)

@@ -194,7 +194,7 @@ def scene_seed(
     seed, # int or list of ints
 ) -> np.random.SeedSequence:
     "The seed of a scene that is in no split: what begins with a split's number gets a domain of its own."
-    first = seed if np.isscalar(seed) else seed[0]
+    first = int(seed if np.isscalar(seed) else seed[0])
     return np.random.SeedSequence(seed, spawn_key=(0,) if first % 2**32 in SPLITS.values() else ())
 
 

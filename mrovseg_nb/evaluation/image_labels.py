@@ -26,8 +26,9 @@ def label_scores(
     classes:torch.Tensor,    # (..., K) numbers of the classes
     vocabulary:Vocabulary,   # K classes
 ) -> torch.Tensor:           # (..., labels)
-    "The greatest number of the classes that answer to each label."
+    "The greatest number of the classes that answer to each label; -inf where none does."
     answers = torch.tensor(vocabulary.answers or range(len(vocabulary)), device=classes.device)
+    classes, answers = classes[..., answers >= 0], answers[answers >= 0]
     out = classes.new_full((*classes.shape[:-1], vocabulary.labels), -torch.inf)
     return out.scatter_reduce(-1, answers.expand(classes.shape), classes, 'amax')
 
@@ -38,6 +39,7 @@ def image_label_scores(
     vocabulary:Vocabulary,       # K classes
 ) -> np.ndarray:                 # (images, labels)
     "The maximum of the map of each class, over all pixels."
+    if not images: return np.zeros((0, vocabulary.labels), np.float32)
     text, K, out = model.text(vocabulary), len(vocabulary), [None]*len(images)
     for which, batch in model.batches(images):
         for i, scores in zip(which, model.image_scores(batch, text)):
@@ -53,6 +55,7 @@ def clip_label_scores(
     vocabulary:Vocabulary,       # K classes
 ) -> np.ndarray:                 # (images, labels) probabilities of classes
     "What CLIP says about each image without any maps."
+    if not images: return np.zeros((0, vocabulary.labels), np.float32)
     clip, size = model.clip, model.clip.visual.image_size
     size = (size, size) if isinstance(size, int) else tuple(size)
     text = clip.class_embeddings(vocabulary, model.template)
@@ -158,6 +161,7 @@ def label_numbers(
                 raise ValueError(f'{p!r} is not among the {len(vocabulary)} classes')
             k = names[p.casefold()]
             out.append(vocabulary.answers[k] if vocabulary.answers else k)
+            if out[-1] < 0: raise ValueError(f'The class {p!r} answers to no label')
         elif 0 <= int(p) < vocabulary.labels: out.append(int(p))
         else: raise ValueError(f'There is no label {p}: they are 0 to {vocabulary.labels - 1}')
     if not out: raise ValueError('An image without labels has no masks: name at least one class')

@@ -28,7 +28,7 @@ from ..data.rows import LabelledData
 from ..data.terrarium import terrarium
 from ..data.vocabulary import Vocabulary, template_set, with_extra_classes
 from .conditions import condition_lines
-from .evaluate import evaluate
+from .evaluate import evaluate, remarks
 from .perturbations import PERTURBATIONS, check_perturbation
 from .reports import to_json
 from ..methods.registry import load_model
@@ -138,9 +138,11 @@ def perturbation(
     templates:str|Sequence[str]|None=None, # the set of which one is drawn; None: of the word lists, else vild
     base:dict|None=None,         # of `evaluate` with the words as they are; None: it is measured
     **options,                   # of `evaluate`
-) -> dict:                       # kind, draws, seed, base, results, mean, spread, conditions, ...
+) -> dict:    # kind, draws, seed, base, results, mean, spread, conditions, partial, ...
     "Measure a method again and again, with words that are drawn."
     if draws < 1: raise ValueError(f'{draws} draws are none: take at least 1')
+    if kind == 'template' and options.get('template') is not None:
+        raise ValueError('The template is what is drawn: give the set to draw from as templates')
     drawn = [perturbed(data, kind, i, seed, distractors, templates) for i in range(draws)]
     base, results = base or evaluate(model, data, **options), []
     for changed, what in drawn:
@@ -148,7 +150,8 @@ def perturbation(
     table = {name: np.array([r[name] for r in results]) for name in numbers_of(base)}
     def each(function): return {name: float(function(values)) for name, values in table.items()}
     spread = each(lambda v: v.std(ddof=1)) if draws > 1 else None
-    return dict(kind=kind, draws=draws, seed=seed, pictures=base['pictures'], base=numbers_of(base),
+    images = {k: base[k] for k in ('pictures', 'expected', 'blank', 'skipped', 'partial')}
+    return dict(kind=kind, draws=draws, seed=seed, **images, base=numbers_of(base),
                 mean=each(np.mean), spread=spread, least=each(np.min), greatest=each(np.max), results=results,
                 conditions=base['conditions'])
 
@@ -160,7 +163,8 @@ def perturbation_report(
     what = PERTURBATIONS[found['kind']]
     if 'known' in first: what += f' ({first["known"]} classes have others)'
     if 'distractors' in first: what += f' ({len(first["distractors"])} of them)'
-    lines = [f'{found["kind"]}: {what}', f'{draws} {"draw" if draws == 1 else "draws"}, seed {found["seed"]}',
+    lines = [*remarks(found), f'{found["kind"]}: {what}',
+             f'{draws} {"draw" if draws == 1 else "draws"}, seed {found["seed"]}',
              f'{"mIoU":8}{"as it is":>10}{"mean":>8}{"spread":>8}{"least":>8}{"greatest":>10}']
     for name, value in found['base'].items():
         spread = '-' if found['spread'] is None else f'{100*found["spread"][name]:.1f}'

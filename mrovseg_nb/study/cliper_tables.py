@@ -17,7 +17,7 @@ from scipy.stats import kendalltau
 from ..basics.files import entry_by_name, shipped
 from ..basics.records import read_record, write_record
 from ..clip.interface import OpenVocabularyModel
-from ..data.terrarium import terrarium
+from ..data.terrarium import MEASURED_SCENES, terrarium
 from ..evaluation.evaluate import evaluate
 from ..evaluation.image_labels import (clip_label_scores, evaluate_classification,
                                                 evaluate_pseudo_masks, image_label_scores)
@@ -83,7 +83,7 @@ def build_row(
     return model.compensate_with(diffusion) if row.diffusion else model
 
 def measure_cliper_tables(
-    scenes:int=1024,
+    scenes:int=MEASURED_SCENES,
     split:str='val',              # of Terrarium
     record:str|Path|None=None,    # file; None: data/results/cliper-tables.json
     diffusion=None,               # of methods.diffusion_attention; None: rows that need it are not run

@@ -33,7 +33,7 @@ def stored_size(
 
 def image_sizes(data:LabelledData) -> np.ndarray: # (N, 2) height, width
     "The size of every image."
-    return np.array([stored_size(data.unpack(row)['image']) for row in data.rows])
+    return np.array([stored_size(data.unpack(row)['image']) for row in data.rows], int).reshape(-1, 2)
 
 # %% ../../nbs/09_study/15_image_sizes.ipynb #c69080d4
 PAPER_RANGE = (250, 800)                             # pixels: "primarily distributed from" (section 4.2)
@@ -50,7 +50,8 @@ def size_shares(sizes:np.ndarray) -> np.ndarray: # (N, 2) -> one share for each 
     return np.histogram(sides, SIZE_EDGES)[0]/max(len(sizes), 1)
 
 def share_in_range(sizes:np.ndarray, low:float=PAPER_RANGE[0], high:float=PAPER_RANGE[1]) -> float:
-    "The share of images whose mean side is in a range, both ends included."
+    "The share of images whose mean side is in a range, both ends included; 0 of no images."
+    if not len(sizes): return 0.
     side = mean_side(sizes)
     return float(((low <= side) & (side <= high)).mean())
 

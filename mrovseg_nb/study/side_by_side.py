@@ -53,10 +53,11 @@ def side_by_side(
     "One image, its truth and the segmentation by each model, with a legend."
     image, names, maps = sample['image'], list(vocabulary.names), {}
     truth = sample.get('labels')
+    size = image.shape[:2] if truth is None else truth.shape      # of the labels, which may be larger
     if truth is not None: maps['truth'] = np.where(truth == ignore, -1, truth.astype(int))
     for title, model in models.items():
         if isinstance(model, str): model = load_model(model)
-        [labels] = model.label([image], vocabulary)
+        [labels] = model.label([image], vocabulary, [size])
         if truth is not None: title += f', {share_right(labels, truth, ignore):.0%} right'
         maps[title] = labels
     panels = [titled(enlarge(image, side), 'image')]
