@@ -42,13 +42,13 @@ segment images/0.png --classes 'a; a' => a
 segment images/0.png --background-words '' => --background-words takes different words
 segment images/0.png --classes a --background-words ';' => --background-words takes different words
 segment images/0.png --classes 'a; b' --background-words 'B' => Every background word is also a class
-segment images/0.png --classes a --method maskklip => There is no method without training 'maskklip', the nearest is 'maskclip'
+segment images/0.png --classes a --method maskklip => without training 'maskklip', the nearest is 'maskclip'
 segment images/0.png --classes a --method mrovseg => a trained model is named with --model
 segment images/0.png --classes a --pretrained nothing.pt => There are no weights 'nothing.pt'
 segment images/0.png => Say what to look for: --classes
 segment images/0.png --classes 'cat; sofa' => There are no weights of a CLIP on this machine
 segment images/0.png --classes 'cat; sofa' => fetch 'openai' of ViT-B-16-quickgelu (about 598 MB
-segment images/0.png --classes 'cat; sofa' => open_clip_model.safetensors, and add --clip ViT-B-16-quickgelu --pretrained FILE
+segment images/0.png --classes 'cat; sofa' => add --clip ViT-B-16-quickgelu --pretrained FILE
 segment images/0.png --classes 'cat; sofa' => --model mrovseg-terrarium, which knows only Terrarium's world
 segment images/0.png --classes 'cat; sofa' --clip ViT-L-14 => There are no weights of ViT-L-14 on
 segment images/0.png --classes 'cat; sofa' --clip ViT-S-32-alt => There are no published weights
@@ -339,7 +339,7 @@ class Commands(unittest.TestCase):
         self.assertNotIn('note', run_main(self.here, *asked, 'red star; wood')[2])
 
     def test_stopped_and_full_disk(self):
-        "One COCO file for 40 images: after Ctrl-C it has those that were finished, on a full disk the old ones."
+        "One COCO file for 40 images: after Ctrl-C those that were done, on a full disk the old ones."
         from mrovseg_nb.app.result_formats import read_coco
         many, out = self.here/'many', self.here/'found'
         many.mkdir()
@@ -371,7 +371,8 @@ class Commands(unittest.TestCase):
 
         code, said, err = run_main(self.here, *asked)
         n = len(finished)
-        self.assertEqual((code, said.splitlines()[-1]), (0, f'{40 - n} done, {n} finished before, 0 failed'), err)
+        last = f'{40 - n} done, {n} finished before, 0 failed'
+        self.assertEqual((code, said.splitlines()[-1]), (0, last), err)
         found = read_coco(out/'coco.json')
         self.assertEqual(len(found), 40)
         for name, (labels, _) in finished.items(): self.assertTrue((labels == found[name][0]).all())

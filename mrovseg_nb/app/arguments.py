@@ -108,7 +108,7 @@ def small_clip_name(text:str) -> str: # of clip.clip.SMALL_CLIPS, whose files th
 def words_of_background(text:str) -> 'Vocabulary':
     from mrovseg_nb.data.vocabulary import parse_classes
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')              # commas are as good as semicolons: each word is one of them
+        warnings.simplefilter('ignore')              # commas are as good as semicolons here
         try: return parse_classes(text)
         except ValueError:
             raise ValueError(f"Takes different words, like 'wall; floor', not {text!r}") from None

@@ -99,6 +99,6 @@ def no_weights_sentence(
     beside = f' (but {", ".join(others[:3])}: name it with --clip)' if others else ''
     clip = wanted.clip
     return (f'{what} on this machine{beside}, and the Hugging Face Hub cannot be reached: fetch '
-            f'{download_text(wanted)} on another machine, of its files {wanted.file or FILES[0]}, and add --clip '
-            f"{clip} --pretrained FILE (in Python clip='{clip}', pretrained=FILE), or take --model mrovseg-terrarium, which knows only "
-            "Terrarium's world")
+            f'{download_text(wanted)} on another machine, of its files {wanted.file or FILES[0]}, and add '
+            f"--clip {clip} --pretrained FILE (in Python clip='{clip}', pretrained=FILE), or take --model "
+            "mrovseg-terrarium, which knows only Terrarium's world")
