@@ -6,7 +6,7 @@ without torch; and the first day of a user with twelve images in a folder, by th
 import io, json, os, re, shlex, shutil, signal, subprocess, sys, tempfile, time, unittest
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
+from resource import RLIMIT_FSIZE, RUSAGE_CHILDREN, getrusage, setrlimit
 from unittest import mock
 
 from PIL import Image
@@ -39,10 +39,16 @@ segment images/0.png --out /proc/labels => Nothing can be written to /proc/label
 segment images/0.png twins/0.jpg --out labels => would both be written to labels/0_labels.png
 segment images/0.png --classes '' => There are no classes
 segment images/0.png --classes 'a; a' => a
-segment images/0.png --background-words '' => There are no classes
+segment images/0.png --background-words '' => --background-words takes different words
+segment images/0.png --classes a --background-words ';' => --background-words takes different words
+segment images/0.png --classes 'a; b' --background-words 'B' => Every background word is also a class
+segment images/0.png --classes a --method maskklip => without training 'maskklip', the nearest is 'maskclip'
+segment images/0.png --classes a --method mrovseg => a trained model is named with --model
+segment images/0.png --classes a --pretrained nothing.pt => There are no weights 'nothing.pt'
 segment images/0.png => Say what to look for: --classes
 segment images/0.png --classes 'cat; sofa' => There are no weights of a CLIP on this machine
 segment images/0.png --classes 'cat; sofa' => fetch 'openai' of ViT-B-16-quickgelu (about 598 MB
+segment images/0.png --classes 'cat; sofa' => add --clip ViT-B-16-quickgelu --pretrained FILE
 segment images/0.png --classes 'cat; sofa' => --model mrovseg-terrarium, which knows only Terrarium's world
 segment images/0.png --classes 'cat; sofa' --clip ViT-L-14 => There are no weights of ViT-L-14 on
 segment images/0.png --classes 'cat; sofa' --clip ViT-S-32-alt => There are no published weights
@@ -124,7 +130,7 @@ evaluate --template vild-14 => No template set is called 'vild-14'
 evaluate --template 'a {} and {}' => a place that is not
 evaluate --threshold -0.1 => --threshold takes a probability from 0 to 1
 evaluate --temperature hot => --temperature takes a number above 0
-evaluate --background-words '' => There are no classes
+evaluate --background-words '' => --background-words takes different words
 evaluate --perturb synonym => no perturbation 'synonym', the nearest is 'synonyms'
 evaluate --draws 3 => Without --perturb leave out --draws
 evaluate --perturb synonyms --draws 0 => --draws takes a whole number, at least 1
@@ -157,6 +163,7 @@ ablate => --list, --table 5, or --all
 ablate --table 9 => no table '9'
 ablate --table 5 --recipe ablatoin => no recipe 'ablatoin', the nearest is 'ablation'
 ablate --all --jobs 0 => --jobs takes a whole number, at least 1
+models --clips 'sam-*' => No CLIP of open_clip has a name like 'sam-*'
 train-clip => The following arguments are required: --out
 train-clip --out classes.txt => a file is in the way
 train-clip --out new --clip vit => no small CLIP 'vit'
@@ -261,7 +268,7 @@ class Commands(unittest.TestCase):
                 self.assertLess(seconds, 1)
         after = sorted(p.relative_to(self.here) for p in self.here.rglob('*'))
         self.assertEqual(after, before)                      # nothing is left behind
-        self.assertEqual({command[0] for command in commands if command[0] in VERBS}, set(VERBS) - {'models'})
+        self.assertEqual({command[0] for command in commands if command[0] in VERBS}, set(VERBS))
 
     def test_whole_process(self):
         "A wrong option, a bare command and --version in processes of their own."
@@ -320,7 +327,7 @@ class Commands(unittest.TestCase):
         self.assertEqual((code, out.splitlines()[-1]), (1, '1 done, 0 finished before, 1 failed'))
         code, out, err = run_main(self.here, 'segment', photos[0], *asked, '--method', 'mrovseg')
         self.assertEqual((code, out), (2, ''))
-        self.assertIn('mrovseg: MROVSeg has to be trained', err)
+        self.assertIn('a trained model is named with --model', err)
 
     def test_terrarium_says_what_it_has_not_read(self):
         from mrovseg_nb.basics.files import shipped
@@ -330,6 +337,45 @@ class Commands(unittest.TestCase):
         self.assertEqual(code, 0)
         self.assertIn("knows only the words of Terrarium's drawings, and not 'cat', 'cloth': what", err)
         self.assertNotIn('note', run_main(self.here, *asked, 'red star; wood')[2])
+
+    def test_stopped_and_full_disk(self):
+        "One COCO file for 40 images: after Ctrl-C those that were done, on a full disk the old ones."
+        from mrovseg_nb.app.result_formats import read_coco
+        many, out = self.here/'many', self.here/'found'
+        many.mkdir()
+        for i in range(40): shutil.copy(self.here/'images'/f'{i % 12}.png', many/f'{i:02}.png')
+        asked = ['segment', 'many', '--model', 'mrovseg-terrarium', '--classes', 'red star; grass; water',
+                 '--format', 'coco', '--out', 'found']
+        command = [sys.executable, '-m', 'mrovseg_nb', *asked]
+        # --picture, because a picture shows when an image is done
+        stopped = subprocess.Popen([*command, '--picture'], cwd=self.here, env=environment(), text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.time() + 100
+        while len([*out.glob('*_picture.png')]) < 2 and stopped.poll() is None:
+            self.assertLess(time.time(), deadline)
+            time.sleep(0.01)
+        stopped.send_signal(signal.SIGINT)
+        err = stopped.communicate()[1]
+        self.assertEqual((stopped.returncode, err.splitlines()[-1]), (130, 'mrovseg: stopped'), err)
+        self.assertEqual([*out.glob('.*')], [])                              # nothing half written
+        finished = read_coco(out/'coco.json')
+        self.assertTrue(1 <= len(finished) < 40, len(finished))
+
+        before = (out/'coco.json').read_bytes()
+        size = len(before)//2                                                # of the largest file
+        full = subprocess.run(command, cwd=self.here, env=environment(), text=True, capture_output=True,
+                              preexec_fn=lambda: setrlimit(RLIMIT_FSIZE, (size, size)))
+        self.assertEqual((full.returncode, full.stderr.splitlines()[-1]), (2, 'mrovseg: File too large'))
+        self.assertEqual((out/'coco.json').read_bytes(), before)
+        self.assertEqual([*out.glob('.*')], [])
+
+        code, said, err = run_main(self.here, *asked)
+        n = len(finished)
+        last = f'{40 - n} done, {n} finished before, 0 failed'
+        self.assertEqual((code, said.splitlines()[-1]), (0, last), err)
+        found = read_coco(out/'coco.json')
+        self.assertEqual(len(found), 40)
+        for name, (labels, _) in finished.items(): self.assertTrue((labels == found[name][0]).all())
 
     def test_first_day(self):
         "Train, evaluate, segment by the examples of --help: files, COCO, shards; killed, extended, tuned."

@@ -151,6 +151,11 @@ class ReadmeTest(unittest.TestCase):
                 self.assertGreaterEqual(ours['novel'], 0.6*ours['base'])
                 self.assertGreaterEqual(ours['all'], max(untrained + 20, without['all'] + 5))
 
+    def test_first_screen_is_a_photograph(self):
+        "What to type for a photograph is the first command of all."
+        self.assertEqual(SNIPPETS[0][1].split()[:3], ['mrovseg', 'segment', 'photo.jpg'])
+        self.assertLess(README[:README.index(SNIPPETS[0][1])].count('\n'), 15)
+
     def test_links_lead_to_files(self):
         links = re.findall(r'\]\((?!https?:)([^)#]+)', README)
         self.assertEqual([link for link in links if not (REPO/link).exists()], [])

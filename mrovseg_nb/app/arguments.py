@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['recipe_name', 'benchmark_name', 'protocol_name', 'thresholds_name', 'measure_name', 'perturbation_name',
-           'format_name', 'template_name', 'table_name', 'model_name', 'argument_type', 'whole_number', 'share',
-           'probability', 'positive_number', 'one_of', 'name_of', 'clip_name', 'small_clip_name', 'existing_file',
-           'device_name', 'Parser', 'check_words', 'parse_arguments']
+           'format_name', 'method_name', 'template_name', 'table_name', 'model_name', 'argument_type', 'whole_number',
+           'share', 'probability', 'positive_number', 'one_of', 'name_of', 'clip_name', 'small_clip_name',
+           'words_of_background', 'existing_file', 'device_name', 'Parser', 'check_words', 'parse_arguments']
 
 # %% ../../nbs/10_app/09_arguments.ipynb #8357fc45
-import argparse, re
+import argparse, re, warnings
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 
@@ -85,6 +85,7 @@ thresholds_name = name_of('clip.thresholds', 'panoptic_thresholds')
 measure_name = name_of('evaluation.measures', 'check_measure')
 perturbation_name = name_of('evaluation.perturbations', 'check_perturbation')
 format_name = name_of('app.result_files', 'check_format')
+method_name = name_of('app.default_model', 'check_method')
 template_name = name_of('data.vocabulary', 'template_set')             # or a template
 table_name = name_of('study.tables', 'ablation_table')
 model_name = name_of('methods.model_folders', 'local_model_folder')    # OWNER/NAME: the Hub is asked later
@@ -102,6 +103,15 @@ def small_clip_name(text:str) -> str: # of clip.clip.SMALL_CLIPS, whose files th
     folders = {p.name.removeprefix('clip-'): p for p in shipped('models').glob('clip-*')}
     entry_by_name(text, folders, 'small CLIP')
     return text
+
+@argument_type
+def words_of_background(text:str) -> 'Vocabulary':
+    from mrovseg_nb.data.vocabulary import parse_classes
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')              # commas are as good as semicolons here
+        try: return parse_classes(text)
+        except ValueError:
+            raise ValueError(f"Takes different words, like 'wall; floor', not {text!r}") from None
 
 @argument_type
 def existing_file(text:str) -> str:

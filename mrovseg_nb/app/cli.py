@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .. import __version__
-from .arguments import (
+from mrovseg_nb.app.arguments import (
     Parser, benchmark_name, clip_name, device_name, existing_file, format_name, measure_name, model_name,
-    one_of, parse_arguments, perturbation_name, positive_number, probability, protocol_name, recipe_name,
-    share, small_clip_name, table_name, template_name, thresholds_name, whole_number)
+    method_name, one_of, parse_arguments, perturbation_name, positive_number, probability, protocol_name,
+    recipe_name, share, small_clip_name, table_name, template_name, thresholds_name, whole_number,
+    words_of_background)
 from .commands import (
     run_ablate, run_benchmarks, run_convert, run_demo, run_evaluate, run_models, run_recipes, run_segment,
     run_train, run_train_clip)
@@ -34,8 +35,9 @@ MODEL = option('--model', type=model_name, default='mrovseg-terrarium', metavar=
 ANY_MODEL = option('--model', type=model_name, metavar='NAME',
                    help='a trained model: a shipped name, the folder of a run, or a hub id (else a '
                         'method without training on a CLIP)')
-CLIP = (option('--method', metavar='NAME',
-               help='a method without training, of those that `mrovseg models` lists (the best one)'),
+CLIP = (option('--method', type=method_name, metavar='NAME',
+               help='a method without training: clip, maskclip, sclip, clearclip, naclip, proxyclip, cliper '
+                    '(cliper)'),
         option('--clip', type=clip_name, metavar='NAME',
                help='its CLIP, of those that `mrovseg models --clips` lists (the best one on this machine)'),
         option('--pretrained', metavar='WEIGHTS',
@@ -99,7 +101,8 @@ mrovseg demo --scenes 16 --out demo'''),
                     "(the model's own)"),
         *CLIP, ANY_MODEL, CLIP_WEIGHTS, DEVICE,
         option('--background', action='store_true', help="'none of these' is an answer, too"),
-        option('--background-words', metavar="'A; B'", help='what else there may be; implies --background'),
+        option('--background-words', type=words_of_background, metavar="'A; B'",
+               help='what else there may be; implies --background'),
         *WORDS,
         option('--out', metavar='PATH',
                help='a file for one image, else a folder for NAME_labels.png (the working folder)'),
@@ -188,7 +191,7 @@ VERBS |= {
         option('--batch', type=whole_number(), dest='batch_size', metavar='N',
                help='images at a time (16 of terrarium, else 1)'),
         option('--per-class', action='store_true', help='also print every class'),
-        option('--background-words', metavar="'A; B'",
+        option('--background-words', type=words_of_background, metavar="'A; B'",
                help='what else there may be; their pixels are background, or wrong where there is none'),
         *WORDS,
         ('other words', [
@@ -286,6 +289,7 @@ def main(
 def error_sentence(e:Exception) -> str:
     "An error as one sentence."
     if is_out_of_memory(e): return 'There is not enough memory: a smaller batch, or smaller images, need less'
+    if isinstance(e, OSError) and e.strerror and not e.filename: return e.strerror    # without its number
     if not (getattr(e, 'filename', None) and e.strerror): return str(e)
     if isinstance(e, (FileExistsError, NotADirectoryError)):
         return f'{e.filename} cannot be a folder: a file is in the way'

@@ -32,7 +32,7 @@ from ..evaluation.evaluate import evaluate
 MODELS = {                                                  # name in the table -> a function that loads it
     'MROVSeg': lambda: Segmenter.from_pretrained('mrovseg-terrarium'),
     'trained, p = 0': lambda: Segmenter.from_pretrained('mrovseg-terrarium-p0'),
-    'CLIP, dense': lambda: Segmenter('maskclip', clip='terrarium', stride=0, classes=CLASSES)}
+    'MaskCLIP': lambda: Segmenter('maskclip', clip='terrarium', stride=0, classes=CLASSES)}
 COLUMNS = ('base', 'novel', 'unseen', 'stuff', 'all')
 
 # %% ../../nbs/10_app/08_demo.ipynb #e2c6da83
@@ -113,7 +113,7 @@ def scene_html(number:int, panels:dict, entries:list) -> str:
 # %% ../../nbs/10_app/08_demo.ipynb #969447c3
 ABOUT = '''Three models with one small frozen CLIP choose among 108 classes. <b>base</b> classes had masks
 in training, <b>novel</b> ones were only in CLIP's captions, <b>unseen</b> ones in neither; <b>stuff</b> is
-the ground. <b>p = 0</b> is the same model trained on low resolution alone; <b>CLIP, dense</b> is the CLIP
+the ground. <b>p = 0</b> is the same model trained on low resolution alone; <b>MaskCLIP</b> is the CLIP
 without any training on masks. Each class is drawn in the colour and pattern that its name says.'''
 LEGEND_STYLE = '''.name { display: inline-block; margin-right: 1.2em }
 .name img { display: inline-block; width: .9em; height: .9em; margin-right: .4em;

@@ -118,13 +118,13 @@ NOT_FOLDERS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif', '.tif', '.tiff'
 
 # %% ../../nbs/10_app/02_result_files.ipynb #0ae8f082
 def check_outputs(
-    files:Iterable[Path],            # to be written
+    files:Sequence[Path],            # to be written
     images:Iterable[str|Path]=(),    # to be read
     overwrite:bool=False,            # may files be replaced that are no results of this package?
 ) -> None:
     "Refuse to replace an image or a file of the user, and folders into which nothing can be written."
     read = {image.resolve() for image in images if not is_url(image)}
-    for path in files:
+    for path in dict.fromkeys(files):                # COCO's one file is read once, and not for each image
         if path.resolve() in read:
             raise ValueError(f'The result would replace the image {path}: choose another folder')
         if path.is_dir(): raise ValueError(f'{path} cannot be written: a folder has this name')

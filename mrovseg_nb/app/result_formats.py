@@ -107,11 +107,11 @@ class CocoFile:
         self.pause, self.changed = PAUSE, False
         if not is_result(path): return
         content = json.loads(self.path.read_text(encoding='utf-8'))
-        if content['categories'] == self.categories:
+        if content.get('categories') == self.categories:
             found = {p['id']: [] for p in content['images']}
             for a in content['annotations']: found[a['image_id']].append(a)
             self.entries = {p['file_name']: (p, found[p['id']]) for p in content['images']}
-        elif not overwrite and (others := {p['file_name'] for p in content['images']} - {*images}):
+        elif not overwrite and (others := {p['file_name'] for p in content.get('images', ())} - {*images}):
             raise ValueError(f'{path} has {len(others)} other images with other classes: choose another '
                              'file, or ask to overwrite it')
     def made_from(self, name:str) -> str: # '' if it is not there

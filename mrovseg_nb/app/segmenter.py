@@ -203,6 +203,8 @@ def panoptic(self:Segmenter,
     things=(),                 # classes with a segment for each object, like 'dog; cat'
     stuff=(),                  # classes with one segment each, like 'sky; water, lake'
     allow_url:bool=False,      # load the image from an address (http, https)
+    *,
+    template:str|Sequence[str]|None=None,   # name of a set, or like 'a photo of a {}'; None: the model's own
 ) -> PanopticSegmentation:
     "Segment the objects of an image one by one, and the stuff around them."
     if not hasattr(self.model, 'panoptic'):
@@ -211,6 +213,7 @@ def panoptic(self:Segmenter,
                          f'{able}')
     things, stuff = (parse_classes(c).synonyms if c else () for c in (things, stuff))
     vocabulary, image = parse_classes(things + stuff), read_image(image, allow_url)
+    if template is not None: vocabulary = replace(vocabulary, templates=template)
     self.warn_of_unknown_names(vocabulary, 2)
     ids, segments = self.model.panoptic([image], vocabulary, len(things))[0]
     scores, labels = np.zeros((len(vocabulary), *ids.shape), np.float32), np.full(ids.shape, -1)
