@@ -28,12 +28,12 @@ def attention_maps(
     clip:FrozenCLIP,          # a tower of N transformer blocks
     layers:list[Tensor],      # F^0, F^1, ... of `clip.tokens`, each (B, L, D)
     grid:tuple[int, int],     # (h, w) of the patches
-) -> Iterator[Tensor]:        # N - 1 of (B, heads, L, L); rows sum to 1
+) -> Iterator[Tensor]:        # N - 1 of (B, heads, L, L) float32; rows sum to 1
     "The attention of every block but the last (eq. 2): A^1 to A^(N-1)."
     for n in range(clip.depth - 1):
         block = clip.block(n)
         q, k, _ = block.qkv(layers[n], grid)
-        yield (q @ k.mT * block.scale).softmax(-1)
+        yield (q @ k.mT * block.scale).float().softmax(-1)
 
 # %% ../../nbs/05_methods/03_cliper.ipynb #5f737885
 def balanced(A:Tensor) -> Tensor:    # (..., L, L), both
@@ -73,11 +73,12 @@ def layer_embeddings(
         queries, keys, values = last.qkv(G, grid)                                       # (B, heads, L, d)
         if attention == 'fused': weights = fused_attention(A)
         else:
-            unit = torch.eye(G.shape[1], device=G.device).expand(*values.shape[:2], -1, -1)
+            unit = torch.eye(G.shape[1]).to(values).expand(*values.shape[:2], -1, -1)
             weights = attend(queries, keys, values, last.scale, attention, values=unit) # (B, heads, L, L)
         if layers is not None and k not in layers: continue
-        out.append(clip.project_tokens(last.attended(weights @ values))[:, first:])          # (B, h*w, E)
-    return torch.stack(out), weights.mean(1)[:, first:, first:], grid
+        mixed = last.attended(weights.to(values) @ values)                              # (B, L, D)
+        out.append(clip.project_tokens(mixed)[:, first:])                               # (B, h*w, E)
+    return torch.stack(out), weights.float().mean(1)[:, first:, first:], grid
 
 # %% ../../nbs/05_methods/03_cliper.ipynb #98733e24
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def class_probabilities(
     inside = ~torch.isin(index.to(vectors.device), torch.tensor(text.background, device=vectors.device))
     mean = F.normalize((vectors[inside] if inside.any() else vectors).mean(0, keepdim=True), dim=-1)
     others = mean if text.others is None else torch.cat([text.others, mean])
-    y = F.normalize(y, dim=-1)
+    y = F.normalize(y.to(vectors.dtype), dim=-1)
     logits = torch.cat([class_logits(y @ vectors.mT, text.classes), y @ others.mT], -1) # (..., K + n + 1)
     return (scale*logits).softmax(-1)[..., :len(text.classes)]
 
@@ -207,6 +208,7 @@ class CLIPer(OpenVocabularyModel):
         "The coarse map S_c of each class."
         c, N = self.config, self.clip.depth
         only = None if c.early_embeddings else range(c.smoothed_layer % N, c.smoothed_layer % N + 1)
+        images = images.to(self.clip.mean.dtype)
         y, attention, grid = layer_embeddings(self.clip, images, c.attention, only, c.iterations)
         scale = self.clip.logit_scale if c.logit_scale is None else c.logit_scale
         P = class_probabilities(y, text, scale)

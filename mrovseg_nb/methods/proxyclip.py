@@ -41,7 +41,8 @@ class Backbone(nn.Module):
         images:Tensor, # (B, 3, H, W) in [0, 1], of any size
     ) -> Tensor:       # (B, C, h, w)
         "The features of the patches."
-        grid = [max(1, round(side/self.patch)) for side in images.shape[-2:]]
+        least = 2 if self.is_clip and not self.model.blocks_in_parts else 1     # maps of stages need two
+        grid = [max(least, round(side/self.patch)) for side in images.shape[-2:]]
         size = tuple(self.patch*g for g in grid)
         if images.shape[-2:] != size: images = up(images, size)
         if self.is_clip: return self.model.features(images).maps[self.layer]
