@@ -17,7 +17,8 @@ from fastcore.basics import patch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
-from .clip import FrozenCLIP, load_clip
+from .clip import load_clip
+from .frozen import FrozenCLIP
 from .decisions import Decision
 from .layers import up
 from .protocols import Protocol, own_protocol, resize

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from ..basics.files import cache_folder, nearest_name, write_atomic
-from .clip import SMALL_CLIPS, FrozenCLIP, is_tag
+from .frozen import SMALL_CLIPS, FrozenCLIP, is_tag
 from .interface import ModelConfig, OpenVocabularyModel
 
 # %% ../../nbs/03_clip/21_model_files.ipynb #790417a5

@@ -16,7 +16,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..basics.files import entry_by_name
-from ..clip.clip import FrozenCLIP
+from ..clip.frozen import FrozenCLIP
 from ..clip.dense_features import affinity_terms, attend
 from ..clip.interface import ModelConfig, OpenVocabularyModel, image_tensor
 from ..clip.layers import up

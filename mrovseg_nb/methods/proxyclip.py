@@ -14,7 +14,8 @@ import timm, torch, torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..basics.files import nearest_name
-from ..clip.clip import SMALL_CLIPS, FrozenCLIP, load_clip
+from ..clip.clip import load_clip
+from ..clip.frozen import SMALL_CLIPS, FrozenCLIP
 from ..clip.layers import up
 from ..clip.weights import read_clip_file, without_logging
 from .training_free import PatchClassifier, WindowConfig, training_free_presets

@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 
 from ..basics.files import entry_by_name, nearest_name, shipped
-from ..clip.clip import BLOCK_TOWERS, SMALL_CLIPS, TOWERS, clip_tower
+from ..clip.clip import BLOCK_TOWERS, TOWERS, clip_tower
+from ..clip.frozen import SMALL_CLIPS
 from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.model_files import config_from_json, read_config, read_weights, write_model
 from .cliper import CLIPER_PRESETS, CLIPer, CLIPerConfig
