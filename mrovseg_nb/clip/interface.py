@@ -10,6 +10,7 @@ __all__ = ['STRIP_BYTES', 'resized_rows', 'ImageScores', 'ScoreMap', 'ModelConfi
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -76,6 +77,8 @@ class ScoreMap(ImageScores):
 @dataclass(frozen=True)
 class ModelConfig:
     "What every method has to know."
+    may_be_file: ClassVar[dict[str, tuple]] = {}    # fields of subclasses that may be the path of a file ->
+                                      # their values that are none (`pretrained`: clip.model_files)
     clip: str = 'ViT-B-16-quickgelu'  # name of a CLIP: of open_clip, or one of SMALL_CLIPS
     pretrained: str|None = 'openai'   # open_clip tag, or 'terrarium', or None for random weights
     template: str = 'vild'            # of data.vocabulary.TEMPLATES (SAN)

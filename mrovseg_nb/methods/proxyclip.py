@@ -9,6 +9,7 @@ __all__ = ['PROXYCLIP_PRESETS', 'Backbone', 'timm_backbone', 'proxy_attention', 
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from typing import ClassVar
 
 import timm, torch, torch.nn.functional as F
 from torch import Tensor, nn
@@ -95,6 +96,7 @@ def proxy_attention(
 @dataclass(frozen=True)
 class ProxyCLIPConfig(WindowConfig):
     "What defines a ProxyCLIP."
+    may_be_file: ClassVar[dict[str, tuple]] = dict(backbone_weights=('timm', None))
     window: int = 336
     logit_scale: float|None = 40.
     backbone: str = 'vit_base_patch8_224.dino'   # a ViT of timm, or one of SMALL_CLIPS
