@@ -77,12 +77,11 @@ class ScoreMap(ImageScores):
 @dataclass(frozen=True)
 class ModelConfig:
     "What every method has to know."
-    may_be_file: ClassVar[dict[str, tuple]] = {}    # fields of subclasses that may be the path of a file ->
-                                      # their values that are none (`pretrained`: clip.model_files)
     clip: str = 'ViT-B-16-quickgelu'  # name of a CLIP: of open_clip, or one of SMALL_CLIPS
     pretrained: str|None = 'openai'   # open_clip tag, or 'terrarium', or None for random weights
     template: str = 'vild'            # of data.vocabulary.TEMPLATES (SAN)
     crop: int = 640                   # shorter side of the image, pixels
+    may_be_file: ClassVar[dict[str, tuple]] = {}  # other fields that may be a file -> their values that are none
 
 class OpenVocabularyModel(nn.Module, ModelHubMixin):
     "A method: a configuration, a frozen CLIP, and `scores` or `image_scores`."

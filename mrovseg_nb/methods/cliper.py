@@ -162,16 +162,18 @@ class CLIPerConfig(ModelConfig):
         words = () if isinstance(self.background, str) else self.background
         if words != self.background or not all(isinstance(w, str) and w.strip() for w in words):
             raise ValueError(f'Background words are a tuple of words, not {self.background!r}')
-        if self.iterations is not None and self.iterations < 1:
+        if self.iterations is not None and not (isinstance(self.iterations, int) and self.iterations > 0):
             raise ValueError(f'The attention is balanced in 1 step or more, not {self.iterations}')
         if not 0 <= self.attention_threshold < 1:
             raise ValueError('The attention threshold is a share of a maximum, from 0 to below 1, '
                              f'not {self.attention_threshold}')
-        if self.heads not in ('product', 'mean') and not self.heads.isdigit():
+        if self.heads not in ('product', 'mean') and not str(self.heads).isdigit():
             raise ValueError(f"Heads are combined by 'product' or 'mean', or one is named by a number, "
                              f'not {self.heads!r}')
         if self.score_threshold < 0 or self.background_threshold < 0:
             raise ValueError('Thresholds are 0 or more')
+        if self.logit_scale is not None and not self.logit_scale > 0:
+            raise ValueError(f'The logit scale is above 0, or None for that of CLIP, not {self.logit_scale}')
 
 CLIPER_PRESETS = {
     'terrarium': CLIPerConfig(clip='terrarium', pretrained='terrarium', template='terrarium', crop=96,
@@ -189,6 +191,9 @@ class CLIPer(OpenVocabularyModel):
     def __init__(self, config:CLIPerConfig, clip:FrozenCLIP|None=None):
         super().__init__(config, clip)
         self.clip.block(self.clip.depth - 1)                  # an error if the tower has no such blocks
+        if not -self.clip.depth <= config.smoothed_layer < self.clip.depth:
+            raise ValueError(f'{config.clip!r} has embeddings of {self.clip.depth} layers: there is no layer '
+                             f'{config.smoothed_layer} to smooth')
         self.diffusion, self.originals = None, None
     def compensate_with(self,
         diffusion:nn.Module|None, # of methods.diffusion_attention; None: coarse maps again

@@ -7,7 +7,7 @@ __all__ = ['PROXYCLIP_PRESETS', 'Backbone', 'timm_backbone', 'proxy_attention', 
 
 # %% ../../nbs/05_methods/02_proxyclip.ipynb #eda38dd9
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,6 +32,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.layer, self.is_clip = layer, name in SMALL_CLIPS
         self.model = load_clip(name, 'terrarium') if self.is_clip else timm_backbone(name, weights)
+        if self.is_clip and not -self.model.depth - 1 <= layer <= self.model.depth:
+            raise ValueError(f'The backbone {name!r} has the layers 0 to {self.model.depth}, not {layer}')
         self.requires_grad_(False).eval()
         self.patch = self.model.patch if self.is_clip else self.model.patch_embed.patch_size[0]
         if not self.is_clip:
@@ -104,6 +106,12 @@ class ProxyCLIPConfig(WindowConfig):
     layer: int = -1                              # of a small CLIP, whose features are taken
     beta: float = 1.2                            # share of the mean similarity that is subtracted
     gamma: float = 3.                            # scale of what is left
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isfinite(self.beta) or not (isfinite(self.gamma) and self.gamma > 0):
+            raise ValueError('ProxyCLIP needs a finite beta and a gamma above 0, not '
+                             f'{self.beta} and {self.gamma}')
 
 PROXYCLIP_PRESETS = training_free_presets(ProxyCLIPConfig, backbone='terrarium-convnext', layer=3)
 
