@@ -42,7 +42,8 @@ class EveryMethodOnEveryTower(unittest.TestCase):
             segment = Segmenter(f'{method.name}-terrarium')
             for size in ((1, 1), (3, 2), (1, 200), (300, 2)):
                 with self.subTest(method=method.name, size=size):
-                    scores = segment(np.random.randint(0, 256, (*size, 3), np.uint8), ['red star', 'water']).scores
+                    image = np.random.randint(0, 256, (*size, 3), np.uint8)
+                    scores = segment(image, ['red star', 'water']).scores
                     self.assertEqual(scores.shape, (2, *size))
                     self.assertTrue(np.isfinite(scores).all())
 

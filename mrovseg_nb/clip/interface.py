@@ -81,7 +81,7 @@ class ModelConfig:
     pretrained: str|None = 'openai'   # open_clip tag, or 'terrarium', or None for random weights
     template: str = 'vild'            # of data.vocabulary.TEMPLATES (SAN)
     crop: int = 640                   # shorter side of the image, pixels
-    may_be_file: ClassVar[dict[str, tuple]] = {}  # other fields that may be a file -> their values that are none
+    may_be_file: ClassVar[dict] = {}  # other fields that may be a file -> their values that are none
 
 class OpenVocabularyModel(nn.Module, ModelHubMixin):
     "A method: a configuration, a frozen CLIP, and `scores` or `image_scores`."

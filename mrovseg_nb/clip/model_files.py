@@ -178,8 +178,8 @@ def config_from_json(
                          f'{", ".join(named) or "none"}')
     for field, allowed in named.items():
         if field in settings and field not in files and settings[field] not in allowed:
-            raise ValueError(f'The configuration asks for the file {settings[field]!r} as {field}: give its path '
-                             f'yourself, as files=dict({field}=...)')
+            raise ValueError(f'The configuration asks for the file {settings[field]!r} as {field}: give its '
+                             f'path yourself, as files=dict({field}=...)')
     settings = settings | {field: str(path) for field, path in files.items()}
     names = [f.name for f in fields(kind)]
     if unknown := sorted(set(settings) - set(names)):

@@ -98,7 +98,7 @@ def proxy_attention(
 @dataclass(frozen=True)
 class ProxyCLIPConfig(WindowConfig):
     "What defines a ProxyCLIP."
-    may_be_file: ClassVar[dict[str, tuple]] = dict(backbone_weights=('timm', None))
+    may_be_file: ClassVar[dict] = dict(backbone_weights=('timm', None))
     window: int = 336
     logit_scale: float|None = 40.
     backbone: str = 'vit_base_patch8_224.dino'   # a ViT of timm, or one of SMALL_CLIPS

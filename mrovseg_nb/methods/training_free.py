@@ -49,7 +49,8 @@ class TrainingFreeConfig(WindowConfig):
     def __post_init__(self):
         super().__post_init__()
         affinity_terms(self.affinity)                    # or an error
-        if not self.sigma >= 0: raise ValueError(f'The neighbourhood has a sigma of 0 or more, not {self.sigma}')
+        if not self.sigma >= 0:
+            raise ValueError(f'The neighbourhood has a sigma of 0 or more, not {self.sigma}')
 
 @dataclass(frozen=True)
 class MaskCLIPConfig(TrainingFreeConfig):
