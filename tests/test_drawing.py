@@ -82,7 +82,7 @@ class Shapes(unittest.TestCase):
         self.assertEqual(shapes, drawn)
 
     def test_sizes_are_those_of_the_preset(self):
-        from mrovseg_nb.clip.clip import clip_config
+        from mrovseg_nb.clip.frozen import clip_config
         from mrovseg_nb.mrovseg.model import MROVSeg, preset
         from mrovseg_nb.clip.windows import plan_windows
         config = preset('vit-b-16')

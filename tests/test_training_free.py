@@ -35,5 +35,17 @@ class EveryMethodOnEveryTower(unittest.TestCase):
                         self.assertTrue((total <= 1 + 1e-4).all())
                     else: self.assertTrue(np.allclose(total, 1, atol=1e-4))
 
+    def test_small_images(self):
+        "One pixel, and strips much narrower than a window"
+        for method in METHODS.values():
+            if method.trains: continue
+            segment = Segmenter(f'{method.name}-terrarium')
+            for size in ((1, 1), (3, 2), (1, 200), (300, 2)):
+                with self.subTest(method=method.name, size=size):
+                    image = np.random.randint(0, 256, (*size, 3), np.uint8)
+                    scores = segment(image, ['red star', 'water']).scores
+                    self.assertEqual(scores.shape, (2, *size))
+                    self.assertTrue(np.isfinite(scores).all())
+
 
 if __name__ == '__main__': unittest.main()

@@ -9,7 +9,7 @@ __all__ = ['AFFINITIES', 'affinity_terms', 'attend', 'gaussian_bias', 'last_bloc
 import torch, torch.nn.functional as F
 from torch import Tensor
 
-from .clip import FrozenCLIP
+from .frozen import FrozenCLIP
 
 # %% ../../nbs/03_clip/14_dense_features.ipynb #f27d78ae
 AFFINITIES = ('q-k', 'q-q', 'k-k', 'v-v', 'identity')

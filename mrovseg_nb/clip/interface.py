@@ -10,6 +10,7 @@ __all__ = ['STRIP_BYTES', 'resized_rows', 'ImageScores', 'ScoreMap', 'ModelConfi
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from fastcore.basics import patch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
-from .clip import FrozenCLIP, load_clip
+from .clip import load_clip
+from .frozen import FrozenCLIP
 from .decisions import Decision
 from .layers import up
 from .protocols import Protocol, own_protocol, resize
@@ -79,6 +81,7 @@ class ModelConfig:
     pretrained: str|None = 'openai'   # open_clip tag, or 'terrarium', or None for random weights
     template: str = 'vild'            # of data.vocabulary.TEMPLATES (SAN)
     crop: int = 640                   # shorter side of the image, pixels
+    may_be_file: ClassVar[dict] = {}  # other fields that may be a file -> their values that are none
 
 class OpenVocabularyModel(nn.Module, ModelHubMixin):
     "A method: a configuration, a frozen CLIP, and `scores` or `image_scores`."

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from ..basics.files import cache_folder, nearest_name, write_atomic
-from .clip import SMALL_CLIPS, FrozenCLIP, is_tag
+from .frozen import SMALL_CLIPS, FrozenCLIP, is_tag
 from .interface import ModelConfig, OpenVocabularyModel
 
 # %% ../../nbs/03_clip/21_model_files.ipynb #790417a5
@@ -74,6 +74,8 @@ def write_model(
     is_file = isinstance(clip.pretrained, Path)
     if with_clip or is_file: settings['pretrained'] = CLIP_FILE
     if is_file: remember_clip_file(digest, clip.pretrained)
+    for field, names in model.config.may_be_file.items():
+        if settings[field] not in names: settings[field] = Path(settings[field]).name
     description = dict(
         method=method, config=settings, classes=classes or model.classes, clip=digest,
         clip_weights=clip.pretrained.name if is_file else clip.pretrained,
@@ -167,8 +169,18 @@ def read_config(
 def config_from_json(
     settings:dict,  # as `asdict` makes it, with lists for tuples
     kind:type,      # the configuration's class
+    files:dict|None=None, # its other files, by field, which the caller trusts: dict(backbone_weights=...)
 ) -> ModelConfig:   # of that class
-    "A configuration from JSON."
+    "A configuration from JSON, which cannot name a file."
+    files, named = files or {}, kind.may_be_file
+    if unknown := sorted(set(files) - set(named)):
+        raise ValueError(f'{kind.__name__} has no file {unknown[0]!r}; its files are: '
+                         f'{", ".join(named) or "none"}')
+    for field, allowed in named.items():
+        if field in settings and field not in files and settings[field] not in allowed:
+            raise ValueError(f'The configuration asks for the file {settings[field]!r} as {field}: give its '
+                             f'path yourself, as files=dict({field}=...)')
+    settings = settings | {field: str(path) for field, path in files.items()}
     names = [f.name for f in fields(kind)]
     if unknown := sorted(set(settings) - set(names)):
         raise ValueError(f'{kind.__name__} has no field {unknown[0]!r}, the nearest is '

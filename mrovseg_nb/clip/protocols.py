@@ -54,6 +54,7 @@ def own_protocol(
     crop:int,   # shorter side that a model was made for, pixels
 ) -> Protocol:
     "The resize rule of a model without another one."
+    if not crop >= 1: raise ValueError(f'The shorter side of an image has 1 pixel or more, not {crop}')
     return Protocol(crop, LONGEST*crop)
 
 def protocol(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np, torch
 from ..basics.files import cache_folder, write_atomic
-from .clip import FrozenCLIP
+from .frozen import FrozenCLIP
 from ..data.vocabulary import fill_templates, template_set
 from torch import Tensor
 from tqdm.auto import tqdm

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
-from .clip import FrozenCLIP
+from .frozen import FrozenCLIP
 from .text_cache import word_embeddings
 from ..data.vocabulary import Vocabulary, template_set
 from torch import Tensor

@@ -22,17 +22,19 @@ class TimmBlock:
     def __init__(self, block:nn.Module, rotary=lambda grid: None):
         self.module, self.rotary, self.post = block, rotary, isinstance(block, eva.EvaBlockPostNorm)
         self.heads, self.scale = block.attn.num_heads, block.attn.scale
+    def norm(self, x:Tensor) -> Tensor:    # (B, L, D), for the attention; as it is, if the norm comes after
+        return x if self.post else self.module.norm1(x)
     def qkv(self,
         x:Tensor,                         # (B, L, D) tokens that enter the block
         grid:tuple[int, int]|None=None,   # (h, w) of the patches; only rotary positions need it
     ) -> tuple[Tensor, Tensor, Tensor]:   # queries, keys, values, each (B, heads, L, d)
         "The queries, keys and values of all tokens."
-        attn, x = self.module.attn, x if self.post else self.module.norm1(x)
+        attn, x = self.module.attn, self.norm(x)
         if attn.qkv is None: parts = [layer(x) for layer in (attn.q_proj, attn.k_proj, attn.v_proj)]
         elif getattr(attn, 'q_bias', None) is None: parts = attn.qkv(x).chunk(3, -1)
         else:
-            bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
-            parts = F.linear(x, attn.qkv.weight, bias).chunk(3, -1)
+            biases = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
+            parts = F.linear(x, attn.qkv.weight, biases).chunk(3, -1)
         q, k, v = (rearrange(p, 'b l (k d) -> b k l d', k=self.heads) for p in parts)
         q, k, angles = attn.q_norm(q), attn.k_norm(k), self.rotary(grid)
         return (q, k, v) if angles is None else (self.turned(q, angles), self.turned(k, angles), v)
@@ -109,38 +111,3 @@ class TimmCLIP(TokenCLIP):
     def project_tokens(self, x:Tensor) -> Tensor:                  # (..., D) -> (..., E)
         same = x.reshape(-1, 1, x.shape[-1]).expand(-1, self.prefix + 1, -1)     # an image of one patch
         return self.pool(same).reshape(*x.shape[:-1], -1)
-
-# %% ../../nbs/03_clip/07_timm_vit.ipynb #bc019cbb
-class TimmBlock:
-    "A block of a ViT of timm, in parts, as `Block`."
-    def __init__(self, block:nn.Module, rotary=lambda grid: None):
-        self.module, self.rotary = block, rotary
-        self.heads, self.scale = block.attn.num_heads, block.attn.scale
-    def norm(self, x:Tensor) -> Tensor: return self.module.norm1(x)    # (B, L, D), for the attention
-    def qkv(self,
-        x:Tensor,                         # (B, L, D) tokens that enter the block
-        grid:tuple[int, int]|None=None,   # (h, w) of the patches; only rotary positions need it
-    ) -> tuple[Tensor, Tensor, Tensor]:   # queries, keys, values, each (B, heads, L, d)
-        "The queries, keys and values of all tokens."
-        attn, x = self.module.attn, self.norm(x)
-        if attn.qkv is None: parts = [layer(x) for layer in (attn.q_proj, attn.k_proj, attn.v_proj)]
-        elif getattr(attn, 'q_bias', None) is None: parts = attn.qkv(x).chunk(3, -1)
-        else:
-            biases = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
-            parts = F.linear(x, attn.qkv.weight, biases).chunk(3, -1)
-        q, k, v = (rearrange(p, 'b l (k d) -> b k l d', k=self.heads) for p in parts)
-        q, k, angles = attn.q_norm(q), attn.k_norm(k), self.rotary(grid)
-        return (q, k, v) if angles is None else (self.turned(q, angles), self.turned(k, angles), v)
-    def turned(self, x:Tensor, angles:Tensor) -> Tensor:    # (B, heads, L, d), the patches turned
-        patches = len(angles)
-        half = getattr(self.module.attn, 'rotate_half', False)
-        return torch.cat([x[:, :, :-patches], apply_rot_embed_cat(x[:, :, -patches:], angles, half=half)], 2)
-    def attended(self, y:Tensor) -> Tensor:    # (B, heads, L, d) -> (B, L, D), added to the tokens
-        attn = self.module.attn
-        return self.scaled(1, attn.proj(attn.norm(rearrange(y, 'b k l d -> b l (k d)'))))
-    def feed_forward(self, x:Tensor) -> Tensor:    # (B, L, D) -> (B, L, D), added to the tokens
-        return self.scaled(2, self.module.mlp(self.module.norm2(x)))
-    def scaled(self, n:int, x:Tensor) -> Tensor:   # by the scale of the layer, where it has one
-        if hasattr(self.module, f'ls{n}'): return getattr(self.module, f'ls{n}')(x)
-        gamma = getattr(self.module, f'gamma_{n}', None)
-        return x if gamma is None else gamma*x

@@ -16,7 +16,7 @@ import torch, torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..basics.files import entry_by_name
-from ..clip.clip import FrozenCLIP
+from ..clip.frozen import FrozenCLIP
 from ..clip.dense_features import affinity_terms, attend
 from ..clip.interface import ModelConfig, OpenVocabularyModel, image_tensor
 from ..clip.layers import up
@@ -28,12 +28,12 @@ def attention_maps(
     clip:FrozenCLIP,          # a tower of N transformer blocks
     layers:list[Tensor],      # F^0, F^1, ... of `clip.tokens`, each (B, L, D)
     grid:tuple[int, int],     # (h, w) of the patches
-) -> Iterator[Tensor]:        # N - 1 of (B, heads, L, L); rows sum to 1
+) -> Iterator[Tensor]:        # N - 1 of (B, heads, L, L) float32; rows sum to 1
     "The attention of every block but the last (eq. 2): A^1 to A^(N-1)."
     for n in range(clip.depth - 1):
         block = clip.block(n)
         q, k, _ = block.qkv(layers[n], grid)
-        yield (q @ k.mT * block.scale).softmax(-1)
+        yield (q @ k.mT * block.scale).float().softmax(-1)
 
 # %% ../../nbs/05_methods/03_cliper.ipynb #5f737885
 def balanced(A:Tensor) -> Tensor:    # (..., L, L), both
@@ -73,11 +73,12 @@ def layer_embeddings(
         queries, keys, values = last.qkv(G, grid)                                       # (B, heads, L, d)
         if attention == 'fused': weights = fused_attention(A)
         else:
-            unit = torch.eye(G.shape[1], device=G.device).expand(*values.shape[:2], -1, -1)
+            unit = torch.eye(G.shape[1]).to(values).expand(*values.shape[:2], -1, -1)
             weights = attend(queries, keys, values, last.scale, attention, values=unit) # (B, heads, L, L)
         if layers is not None and k not in layers: continue
-        out.append(clip.project_tokens(last.attended(weights @ values))[:, first:])          # (B, h*w, E)
-    return torch.stack(out), weights.mean(1)[:, first:, first:], grid
+        mixed = last.attended(weights.to(values) @ values)                              # (B, L, D)
+        out.append(clip.project_tokens(mixed)[:, first:])                               # (B, h*w, E)
+    return torch.stack(out), weights.float().mean(1)[:, first:, first:], grid
 
 # %% ../../nbs/05_methods/03_cliper.ipynb #98733e24
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def class_probabilities(
     inside = ~torch.isin(index.to(vectors.device), torch.tensor(text.background, device=vectors.device))
     mean = F.normalize((vectors[inside] if inside.any() else vectors).mean(0, keepdim=True), dim=-1)
     others = mean if text.others is None else torch.cat([text.others, mean])
-    y = F.normalize(y, dim=-1)
+    y = F.normalize(y.to(vectors.dtype), dim=-1)
     logits = torch.cat([class_logits(y @ vectors.mT, text.classes), y @ others.mT], -1) # (..., K + n + 1)
     return (scale*logits).softmax(-1)[..., :len(text.classes)]
 
@@ -161,16 +162,18 @@ class CLIPerConfig(ModelConfig):
         words = () if isinstance(self.background, str) else self.background
         if words != self.background or not all(isinstance(w, str) and w.strip() for w in words):
             raise ValueError(f'Background words are a tuple of words, not {self.background!r}')
-        if self.iterations is not None and self.iterations < 1:
+        if self.iterations is not None and not (isinstance(self.iterations, int) and self.iterations > 0):
             raise ValueError(f'The attention is balanced in 1 step or more, not {self.iterations}')
         if not 0 <= self.attention_threshold < 1:
             raise ValueError('The attention threshold is a share of a maximum, from 0 to below 1, '
                              f'not {self.attention_threshold}')
-        if self.heads not in ('product', 'mean') and not self.heads.isdigit():
+        if self.heads not in ('product', 'mean') and not str(self.heads).isdigit():
             raise ValueError(f"Heads are combined by 'product' or 'mean', or one is named by a number, "
                              f'not {self.heads!r}')
         if self.score_threshold < 0 or self.background_threshold < 0:
             raise ValueError('Thresholds are 0 or more')
+        if self.logit_scale is not None and not self.logit_scale > 0:
+            raise ValueError(f'The logit scale is above 0, or None for that of CLIP, not {self.logit_scale}')
 
 CLIPER_PRESETS = {
     'terrarium': CLIPerConfig(clip='terrarium', pretrained='terrarium', template='terrarium', crop=96,
@@ -188,6 +191,9 @@ class CLIPer(OpenVocabularyModel):
     def __init__(self, config:CLIPerConfig, clip:FrozenCLIP|None=None):
         super().__init__(config, clip)
         self.clip.block(self.clip.depth - 1)                  # an error if the tower has no such blocks
+        if not -self.clip.depth <= config.smoothed_layer < self.clip.depth:
+            raise ValueError(f'{config.clip!r} has embeddings of {self.clip.depth} layers: there is no layer '
+                             f'{config.smoothed_layer} to smooth')
         self.diffusion, self.originals = None, None
     def compensate_with(self,
         diffusion:nn.Module|None, # of methods.diffusion_attention; None: coarse maps again
@@ -207,6 +213,7 @@ class CLIPer(OpenVocabularyModel):
         "The coarse map S_c of each class."
         c, N = self.config, self.clip.depth
         only = None if c.early_embeddings else range(c.smoothed_layer % N, c.smoothed_layer % N + 1)
+        images = images.to(self.clip.mean.dtype)
         y, attention, grid = layer_embeddings(self.clip, images, c.attention, only, c.iterations)
         scale = self.clip.logit_scale if c.logit_scale is None else c.logit_scale
         P = class_probabilities(y, text, scale)

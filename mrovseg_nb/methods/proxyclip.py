@@ -7,14 +7,16 @@ __all__ = ['PROXYCLIP_PRESETS', 'Backbone', 'timm_backbone', 'proxy_attention', 
 
 # %% ../../nbs/05_methods/02_proxyclip.ipynb #eda38dd9
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
+from typing import ClassVar
 
 import timm, torch, torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..basics.files import nearest_name
-from ..clip.clip import SMALL_CLIPS, FrozenCLIP, load_clip
+from ..clip.clip import load_clip
+from ..clip.frozen import SMALL_CLIPS, FrozenCLIP
 from ..clip.layers import up
 from ..clip.weights import read_clip_file, without_logging
 from .training_free import PatchClassifier, WindowConfig, training_free_presets
@@ -30,6 +32,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.layer, self.is_clip = layer, name in SMALL_CLIPS
         self.model = load_clip(name, 'terrarium') if self.is_clip else timm_backbone(name, weights)
+        if self.is_clip and not -self.model.depth - 1 <= layer <= self.model.depth:
+            raise ValueError(f'The backbone {name!r} has the layers 0 to {self.model.depth}, not {layer}')
         self.requires_grad_(False).eval()
         self.patch = self.model.patch if self.is_clip else self.model.patch_embed.patch_size[0]
         if not self.is_clip:
@@ -41,7 +45,8 @@ class Backbone(nn.Module):
         images:Tensor, # (B, 3, H, W) in [0, 1], of any size
     ) -> Tensor:       # (B, C, h, w)
         "The features of the patches."
-        grid = [max(1, round(side/self.patch)) for side in images.shape[-2:]]
+        least = 2 if self.is_clip and not self.model.blocks_in_parts else 1     # maps of stages need two
+        grid = [max(least, round(side/self.patch)) for side in images.shape[-2:]]
         size = tuple(self.patch*g for g in grid)
         if images.shape[-2:] != size: images = up(images, size)
         if self.is_clip: return self.model.features(images).maps[self.layer]
@@ -93,6 +98,7 @@ def proxy_attention(
 @dataclass(frozen=True)
 class ProxyCLIPConfig(WindowConfig):
     "What defines a ProxyCLIP."
+    may_be_file: ClassVar[dict] = dict(backbone_weights=('timm', None))
     window: int = 336
     logit_scale: float|None = 40.
     backbone: str = 'vit_base_patch8_224.dino'   # a ViT of timm, or one of SMALL_CLIPS
@@ -100,6 +106,12 @@ class ProxyCLIPConfig(WindowConfig):
     layer: int = -1                              # of a small CLIP, whose features are taken
     beta: float = 1.2                            # share of the mean similarity that is subtracted
     gamma: float = 3.                            # scale of what is left
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isfinite(self.beta) or not (isfinite(self.gamma) and self.gamma > 0):
+            raise ValueError('ProxyCLIP needs a finite beta and a gamma above 0, not '
+                             f'{self.beta} and {self.gamma}')
 
 PROXYCLIP_PRESETS = training_free_presets(ProxyCLIPConfig, backbone='terrarium-convnext', layer=3)
 

@@ -10,7 +10,7 @@ __all__ = ['METHODS', 'RENAMED', 'Method', 'register', 'get_method', 'method_of'
 # %% ../../nbs/05_methods/06_registry.ipynb #c9718570
 import inspect, re, warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 
 from ..basics.files import entry_by_name, nearest_name, shipped
-from ..clip.clip import BLOCK_TOWERS, SMALL_CLIPS, TOWERS, clip_tower
+from ..clip.clip import BLOCK_TOWERS, TOWERS, clip_tower
+from ..clip.frozen import SMALL_CLIPS
 from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.model_files import config_from_json, read_config, read_weights, write_model
 from .cliper import CLIPER_PRESETS, CLIPer, CLIPerConfig
@@ -137,6 +138,7 @@ RENAMED = {'dense_clip': ('maskclip', maskclip_settings)}    # old name: name, a
 def read_model_config(
     description:dict,  # of the config.json of a folder
     folder:str|Path,   # for errors
+    files:dict|None=None, # as for `load_model`
 ) -> ModelConfig:
     "The configuration of a saved model, also of one that was saved under the old name of a method."
     method, settings = description.get('method'), description['config']
@@ -145,7 +147,7 @@ def read_model_config(
         settings = convert(settings)
     if method not in METHODS:
         raise ValueError(f'{folder} is a model of the method {method!r}, which is not registered')
-    return config_from_json(settings, METHODS[method].config)
+    return config_from_json(settings, METHODS[method].config, files)
 
 # %% ../../nbs/05_methods/06_registry.ipynb #9eda6028
 def model_config(
@@ -251,16 +253,18 @@ def save_model(
 def load_model(
     name:str|Path,                   # a shipped name, a preset that needs no training, a folder, a hub id
     clip_weights:str|Path|None=None, # a file with the weights of its CLIP; None: those that it was saved with
+    files:dict|None=None,            # other files of its configuration: dict(backbone_weights=...), ProxyCLIP
     **options,                       # for the Hub: revision, token, cache_dir, local_files_only, ...
 ) -> OpenVocabularyModel:            # for evaluation; `clip.origin` says where CLIP's weights are from
     "Read a model that can segment: trained, or of a method that trains nothing."
     presets = list_models(trained=False)
     if str(name) in presets and not method_of(config := model_config(str(name))).trains:
         if clip_weights is not None: config = replace(config, pretrained=str(clip_weights))
+        if files: config = config_from_json(asdict(config), type(config), files)
         return build_model(config).eval()
     folder = trained_model_folder(name, **options)
     description = read_config(folder, clip_weights)
-    config = read_model_config(description, folder)
+    config = read_model_config(description, folder, files)
     try: model = build_model(config)
     except ValueError: raise
     except Exception as e:                      # a number where names belong, a negative size, ...

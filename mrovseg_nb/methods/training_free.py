@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..clip.dense_features import dense_features, projected_features
+from ..clip.dense_features import affinity_terms, dense_features, projected_features
 from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.text_embeddings import TextVectors, all_vectors, class_logits
 from ..clip.windows import Windows, plan_windows, slide
@@ -28,6 +28,13 @@ class WindowConfig(ModelConfig):
     stride: int = 112               # pixels between two windows; 0: the fewest windows, evenly spaced
     logit_scale: float|None = None  # None: CLIP's own
 
+    def __post_init__(self):
+        for name in ('window', 'stride'):
+            if not isinstance(pixels := getattr(self, name), int) or pixels < 0:
+                raise ValueError(f'The {name} is a whole number of pixels, 0 or more, not {pixels!r}')
+        if self.logit_scale is not None and not self.logit_scale > 0:
+            raise ValueError(f'The logit scale is above 0, or None for that of CLIP, not {self.logit_scale}')
+
 @dataclass(frozen=True)
 class PlainCLIPConfig(WindowConfig): "CLIP as it is: its last map."
 
@@ -38,6 +45,12 @@ class TrainingFreeConfig(WindowConfig):
     residual: bool = True           # does the last block keep its residual?
     feed_forward: bool = True       # and its FFN?
     sigma: float = 0.               # of the Gaussian neighbourhood, patches; 0: none
+
+    def __post_init__(self):
+        super().__post_init__()
+        affinity_terms(self.affinity)                    # or an error
+        if not self.sigma >= 0:
+            raise ValueError(f'The neighbourhood has a sigma of 0 or more, not {self.sigma}')
 
 @dataclass(frozen=True)
 class MaskCLIPConfig(TrainingFreeConfig):

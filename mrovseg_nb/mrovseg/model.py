@@ -14,7 +14,8 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 from ..basics.files import nearest_name
-from ..clip.clip import FrozenCLIP, load_clip
+from ..clip.clip import load_clip
+from ..clip.frozen import FrozenCLIP
 from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..clip.outputs import Output, QueryScores, image_queries, merge_panoptic
 from ..clip.protocols import Protocol

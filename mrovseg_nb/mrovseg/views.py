@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..clip.clip import FrozenCLIP
+from ..clip.frozen import FrozenCLIP
 from ..clip.layers import up
 from ..clip.windows import restore_map, slice_image
 from .slicing import low_resolution_scale, plan_slices

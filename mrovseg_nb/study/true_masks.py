@@ -12,7 +12,7 @@ import numpy as np, torch, torch.nn.functional as F
 from torch import Tensor
 
 from ..basics.records import write_record
-from ..clip.clip import FrozenCLIP
+from ..clip.frozen import FrozenCLIP
 from ..clip.interface import image_tensor
 from ..data.terrarium import CLASSES, Scene, scene, THINGS
 from ..data.vocabulary import parse_classes

@@ -29,7 +29,7 @@ from ..basics.files import write_atomic
 from ..basics.records import commit, write_record
 from ..data.terrarium import THINGS, caption_text, visible_names, scene
 from ..data.vocabulary import GROUNDS, parse_classes
-from ..clip.clip import open_model
+from ..clip.frozen import open_model
 from ..clip.interface import image_tensor
 from .step import parameter_groups
 

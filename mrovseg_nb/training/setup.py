@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from ..clip.clip import SMALL_CLIPS
+from ..clip.frozen import SMALL_CLIPS
 from ..clip.interface import ModelConfig, OpenVocabularyModel
 from ..data.rows import LabelledData
 from ..methods.registry import load_model, method_of, model_config
