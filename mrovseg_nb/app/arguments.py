@@ -98,7 +98,7 @@ def clip_name(text:str) -> str: # of open_clip, or a small one
     return text
 
 @argument_type
-def small_clip_name(text:str) -> str: # of clip.clip.SMALL_CLIPS, whose files these are
+def small_clip_name(text:str) -> str: # of clip.frozen.SMALL_CLIPS, whose files these are
     from mrovseg_nb.basics.files import entry_by_name, shipped
     folders = {p.name.removeprefix('clip-'): p for p in shipped('models').glob('clip-*')}
     entry_by_name(text, folders, 'small CLIP')
