@@ -7,7 +7,7 @@ import torch
 from mrovseg_nb.evaluation.metrics import ConfusionMatrix
 from mrovseg_nb.evaluation.panoptic_quality import PanopticQuality, segments_from_labels
 from mrovseg_nb.evaluation.regions import BoundaryIoU, SizeIoU, oracle_predictions
-from mrovseg_nb.clip.outputs import merge_panoptic
+from mrovseg_nb.clip.outputs import QueryScores, merge_panoptic
 
 
 class Pixels(unittest.TestCase):
@@ -154,7 +154,8 @@ class Panoptic(unittest.TestCase):
         classes = torch.tensor([p for p, _, _ in queries]).log()
         masks = torch.full((7, 1, 10), -20.)
         for m, (_, a, b) in zip(masks, queries): m[0, a:b] = 20.
-        ids, segments = merge_panoptic(classes, masks, 1, min_score=0.3, overlap=0.7)
+        queries = QueryScores(masks, classes, (1, 10))
+        ids, segments = merge_panoptic(queries, 1, min_score=0.3, overlap=0.7)
         self.assertEqual(ids.tolist(), [[1, 1, 1, 1, 2, 2, 2, 3, 3, 0]])
         self.assertEqual([(s['id'], s['label'], s['area']) for s in segments],
                          [(1, 0, 4), (2, 0, 3), (3, 1, 2)])
