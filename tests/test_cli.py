@@ -349,8 +349,9 @@ class Commands(unittest.TestCase):
         command = [sys.executable, '-m', 'mrovseg_nb', *asked]
         # --picture, because a picture shows when an image is done
         stopped = subprocess.Popen([*command, '--picture'], cwd=self.here, env=environment(), text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        deadline = time.time() + 100
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        deadline = time.time() + 100    # (a process in the background may have been told to ignore Ctrl-C)
         while len([*out.glob('*_picture.png')]) < 2 and stopped.poll() is None:
             self.assertLess(time.time(), deadline)
             time.sleep(0.01)
