@@ -21,7 +21,7 @@ from mrovseg_nb.data.terrarium import (
     CLASSES, THINGS, caption_text, visible_names, scene, split_scene, terrarium)
 from mrovseg_nb.data.transforms import san_augmentation
 from mrovseg_nb.data.vocabulary import parse_classes
-from mrovseg_nb.study.table_results import order_agreement, read_records, table_results
+from mrovseg_nb.study.table_results import order_agreement, record_files, table_results
 from mrovseg_nb.study.tables import ABLATIONS
 from mrovseg_nb.evaluation.evaluate import evaluate
 from mrovseg_nb.mrovseg.model import PRESETS, preset
@@ -190,12 +190,12 @@ def settings(): return plain(dict(presets={n: asdict(c) for n, c in PRESETS.item
 
 def tabulated():
     "Table -> its rows (records, done, mean and error of each metric), and the agreement with the paper"
-    out, records = {}, read_records()
+    out = {}
     for number in ABLATIONS:
-        rows = table_results(number, records=records)
+        rows = table_results(number)
         out[number] = [[r['name'], len(r['records']), r['done'], r['mean'], r['error']]
                        for r in rows] + [order_agreement(rows)]
-    return plain(out | dict(keys=sorted(records)))
+    return plain(out | dict(keys=sorted(record_files())))
 
 WHAT = dict(drawn=drawn, streamed=streamed, scored=scored, segmented=segmented, evaluated=evaluated,
             learned=learned, settings=settings, tabulated=tabulated)
