@@ -2096,8 +2096,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                           'mrovseg_nb/study/shipped_models.py'),
                                                  'mrovseg_nb.study.shipped_models.measure_references': ( '09_study/shipped_models.html#measure_references',
                                                                                                          'mrovseg_nb/study/shipped_models.py'),
-                                                 'mrovseg_nb.study.shipped_models.percents': ( '09_study/shipped_models.html#percents',
-                                                                                               'mrovseg_nb/study/shipped_models.py'),
                                                  'mrovseg_nb.study.shipped_models.record_references': ( '09_study/shipped_models.html#record_references',
                                                                                                         'mrovseg_nb/study/shipped_models.py'),
                                                  'mrovseg_nb.study.shipped_models.reference_models': ( '09_study/shipped_models.html#reference_models',
