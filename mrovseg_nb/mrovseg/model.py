@@ -8,7 +8,6 @@ __all__ = ['ATTENTIONS', 'PRESETS', 'MROVSegConfig', 'preset', 'MROVSeg', 'mask_
 # %% ../../nbs/04_mrovseg/08_model.ipynb #87d761a3
 from dataclasses import dataclass
 
-import numpy as np
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
@@ -16,11 +15,9 @@ from torch import Tensor, nn
 from ..basics.files import nearest_name
 from ..clip.clip import load_clip
 from ..clip.frozen import FrozenCLIP
-from ..clip.interface import ModelConfig, OpenVocabularyModel
-from ..clip.outputs import Output, QueryScores, image_queries, merge_panoptic
-from ..clip.protocols import Protocol
-from ..clip.text_embeddings import TextVectors, all_vectors, class_logits
-from ..data.vocabulary import Vocabulary
+from ..clip.interface import ModelConfig
+from ..clip.outputs import Output, QueryModel, query_logits
+from ..clip.text_embeddings import TextVectors, all_vectors
 from .adapter import MultiResAdapter
 from .mask_decoding import HierarchicalMaskDecoder, MaskDecoder, decode_masks
 from .masked_attention import AttentionMasks, MultiGrainedAttention
@@ -71,7 +68,7 @@ def preset(name:str) -> MROVSegConfig:
     raise ValueError(f'There is no preset {name!r}: did you mean {nearest_name(name, PRESETS)!r}?')
 
 # %% ../../nbs/04_mrovseg/08_model.ipynb #9bceb152
-class MROVSeg(OpenVocabularyModel):
+class MROVSeg(QueryModel):
     "Multi-resolution open-vocabulary segmentation on one frozen CLIP (arXiv 2408.14776)."
     def __init__(self,
         config:MROVSegConfig,
@@ -125,14 +122,9 @@ def classify(self:MROVSeg,
         hr = views.hr[layers] if views.sliced else None
         X = self.attention(self.clip, views.cls[c.cls_layer], views.lr[layers], hr,
                            *self.attention_masks(Q_f, H, low))
-    X = F.normalize(self.clip.project(X).float(), dim=-1)                    # (B, N, E)
-    if c.text_conditioning: T = self.text_conditioning(all_vectors(text), H, low)
-    else: T = all_vectors(text).expand(len(X), -1, -1)
-    background = F.normalize(self.background, dim=0).expand(len(X), 1, -1)
-    T = torch.cat([T, background], 1)                                        # (B, T + 1, E)
-    logits = self.clip.model.logit_scale.exp() * X @ T.mT                    # (B, N, T + 1)
-    if not isinstance(text, TextVectors): return logits
-    return torch.cat([class_logits(logits[..., :-1], text), logits[..., -1:]], -1)
+    T = all_vectors(text)                                                    # (T, E)
+    if c.text_conditioning: T = self.text_conditioning(T, H, low)            # (B, T, E)
+    return query_logits(self.clip.project(X), T, self.background, text, self.clip.logit_scale)
 
 # %% ../../nbs/04_mrovseg/08_model.ipynb #a9a6f1f8
 @patch
@@ -150,29 +142,3 @@ def forward(self:MROVSeg,
         masks = decode_masks(Q_f, self.decoder(H, pyramid))                  # eq. 5
         out.append((masks, self.classify(Q_f, H, masks, views, text)))
     return Output(*out[-1], aux=out[:-1])
-
-# %% ../../nbs/04_mrovseg/08_model.ipynb #533b02d3
-@patch
-def image_scores(self:MROVSeg,
-    images:Tensor,           # (B, 3, H*P, W*P) in [0, 1]
-    text:Tensor|TextVectors, # (K, E) unit vectors, or T vectors of K classes
-) -> list[QueryScores]:      # one for each image
-    "The scores of each image, at any size (eq. 9)."
-    return image_queries(self(images, text), images)
-
-@patch
-@torch.no_grad()
-def panoptic(self:MROVSeg,
-    images:list[np.ndarray],     # (H, W, 3) uint8 each
-    vocabulary:Vocabulary,       # K classes: first the things, then the stuff
-    things:int,                  # how many of them are things
-    protocol:Protocol|None=None, # resize rule; None: the model's own
-    min_score:float=0.2,   # probability below which a query is dropped; the papers' are in clip.thresholds
-    overlap:float=0.7,           # pixels that a query must get, as a share of its own mask
-) -> list[tuple[np.ndarray, list[dict]]]: # for each image (H, W) int32 segment ids, and the segments
-    "Things with a segment for each object, stuff with one for each class."
-    text, out = self.text(vocabulary), [None] * len(images)
-    for which, batch in self.batches(images, protocol):
-        for i, queries in zip(which, self.image_scores(batch, text)):
-            out[i] = merge_panoptic(queries, things, min_score, overlap, images[i].shape[:2])
-    return out
