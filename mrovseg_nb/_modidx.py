@@ -2310,6 +2310,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'mrovseg_nb/training/losses.py'),
                                             'mrovseg_nb.training.losses.read_points': ( '07_training/losses.html#read_points',
                                                                                         'mrovseg_nb/training/losses.py'),
+                                            'mrovseg_nb.training.losses.score_loss': ( '07_training/losses.html#score_loss',
+                                                                                       'mrovseg_nb/training/losses.py'),
                                             'mrovseg_nb.training.losses.set_loss': ( '07_training/losses.html#set_loss',
                                                                                      'mrovseg_nb/training/losses.py'),
                                             'mrovseg_nb.training.losses.training_loss': ( '07_training/losses.html#training_loss',
