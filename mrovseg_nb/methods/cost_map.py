@@ -64,7 +64,7 @@ def encode_plain(
     skips = [as_map(layers[round(clip.depth*part)]) for part in (0.75, 0.5, 0.25)]
     return Encoded(as_map(clip.project_tokens(dense)), skips)
 
-# %% ../../nbs/05_methods/31_cost_map.ipynb #a7fd9505
+# %% ../../nbs/05_methods/31_cost_map.ipynb #e4d2eed0
 ENCODERS = {    # name -> kind of image tower, of clip.clip.TOWERS; function
     'hierarchical': ('convnext', encode_hierarchical),
     'plain': ('vit', encode_plain),
@@ -80,12 +80,12 @@ def check_encoder(
     wanted, kind = ENCODERS[encoder][0], clip_tower(clip).kind
     if kind == wanted: return
     other = next((name for name, (takes, _) in ENCODERS.items() if takes == kind), None)
-    hint = f"; encoder={other!r} takes it" if other else ''
+    hint = f'; encoder={other!r} takes it' if other else ''
     is_a = f'{kind} ({TOWERS[kind]})' if kind else 'kind that is not taken'
-    raise ValueError(f'The {encoder} encoder of SED needs a CLIP whose image tower is {wanted} ({TOWERS[wanted]}); '
-                     f'that of {clip!r} is {is_a}{hint}')
+    raise ValueError(f'The {encoder} encoder of SED needs a CLIP whose image tower is {wanted} '
+                     f'({TOWERS[wanted]}); that of {clip!r} is {is_a}{hint}')
 
-# %% ../../nbs/05_methods/31_cost_map.ipynb #8397c51e
+# %% ../../nbs/05_methods/31_cost_map.ipynb #b42ebcce
 STAGES = 4
 
 def tower_parts(
@@ -110,7 +110,8 @@ def train_stages(
 ) -> None:
     "Let the image tower of a CLIP learn, but for its first stages."
     if not 0 <= frozen_stages <= STAGES:
-        raise ValueError(f'The image tower has {STAGES} stages: frozen_stages is 0 to {STAGES}, not {frozen_stages}')
+        raise ValueError(f'The image tower has {STAGES} stages: frozen_stages is 0 to {STAGES}, '
+                         f'not {frozen_stages}')
     *stages, head = tower_parts(clip)
     for i, stage in enumerate(stages):
         for p in stage: p.requires_grad_(i >= frozen_stages)

@@ -192,7 +192,8 @@ def nearest_preset(method:Method, clip:str) -> ModelConfig:
     similar = [p for p in large if clip_tower(p.clip).kind in same]
     if not similar and not method.trains: similar = large       # no preset of it says more than the size
     if not similar:
-        kinds = ', '.join(f'{kind} ({TOWERS[kind]})' for kind in sorted({clip_tower(p.clip).kind for p in large}))
+        kinds = sorted({clip_tower(p.clip).kind for p in large})
+        kinds = ', '.join(f'{kind} ({TOWERS[kind]})' for kind in kinds)
         raise ValueError(f'{method.title} has no preset for a CLIP like {clip!r}, a {tower.kind}: the image '
                          f'tower of its presets is {kinds}; give a name of list_models()')
     return replace(min(similar, key=lambda p: abs(clip_tower(p.clip).layers - tower.layers)), clip=clip)

@@ -149,7 +149,7 @@ def survivors(
     best = [part.sort(dim=0, descending=True, stable=True).indices[:k] for part in logits.split(list(counts))]
     return [indices.unique() for indices in best]
 
-# %% ../../nbs/05_methods/32_sed_decoder.ipynb #5523dfe6
+# %% ../../nbs/05_methods/32_sed_decoder.ipynb #4a8d1fae
 @dataclass
 class Decoded:
     "The logits of the last layer and, before each layer, of the auxiliary heads."
@@ -177,7 +177,7 @@ class GradualFusionDecoder(nn.Module):
         self.layers = nn.ModuleList(
             DecoderLayer(d, d_next, g, kernel, heads, aggregation, fusion)
             for d, d_next, g in zip(channels, channels[1:], skip_channels))
-        self.heads = nn.ModuleList(nn.Conv2d(d, 1, 3, padding=1) for d in channels)    # the last is the output
+        self.heads = nn.ModuleList(nn.Conv2d(d, 1, 3, padding=1) for d in channels)   # the last is the output
         self.skips = nn.ModuleList(
             nn.Conv2d(d, g, 3, padding=1) for d, g in zip(widths, skip_channels)) if 'skip' in finer else None
         self.costs = nn.ModuleList(
@@ -207,8 +207,10 @@ class GradualFusionDecoder(nn.Module):
             if k:
                 kept = survivors(aux[-1], counts, k)
                 first = [0, *accumulate(counts)]
-                counts, kept = [len(part) for part in kept], torch.cat([f + part for f, part in zip(first, kept)])
-                if len(kept) < len(x): x, cost, classes = in_order(x[kept]), in_order(cost[kept]), classes[kept]
+                counts = [len(part) for part in kept]
+                kept = torch.cat([start + part for start, part in zip(first, kept)])
+                if len(kept) < len(x):
+                    x, cost, classes = in_order(x[kept]), in_order(cost[kept]), classes[kept]
             if not torch.is_grad_enabled(): check_memory(
                 self.layer_bytes(i, len(x), x.shape[-2:]), x.device, f'{len(x)} maps of {B} images', FEWER)
             if self.costs is not None: cost = F.relu(self.costs[i](cost))
@@ -226,7 +228,7 @@ def in_order(
     "Maps in the one memory layout of the decoder, in which its convolutions are fastest on a processor."
     return x.contiguous(memory_format=torch.channels_last)
 
-# %% ../../nbs/05_methods/32_sed_decoder.ipynb #cca1c332
+# %% ../../nbs/05_methods/32_sed_decoder.ipynb #2898da73
 @patch
 def layer_bytes(self:GradualFusionDecoder,
     i:int,                # of the layer
@@ -236,7 +238,7 @@ def layer_bytes(self:GradualFusionDecoder,
     "The bytes that a layer holds at once in evaluation, at most, about."
     fusion = self.layers[i].fusion
     C, C_out, g = fusion.enlarge.in_channels, fusion.conv1.out_channels, fusion.g
-    before = self.embed.in_channels if i == 0 else self.layers[i-1].fusion.g          # of the doubled cost map
+    before = self.embed.in_channels if i == 0 else self.layers[i-1].fusion.g         # of the doubled cost map
     aggregation = 11*C
     joining = 2*C + 4*max(2*C, C + g + 4*C_out)
     return 4*maps*size[0]*size[1]*(before + max(aggregation, joining))
