@@ -53,8 +53,8 @@ def free_memory(
     try: fields = dict(line.split(':') for line in Path('/proc/meminfo').read_text().splitlines())
     except OSError: return None                                               # not Linux
     available = 1024*int(fields['MemAvailable'].split()[0])
-    try: limit, used = [int((CGROUP/f'memory.{name}').read_text()) for name in ('max', 'current')]
-    except (OSError, ValueError): return available                            # no container, or one without limit
+    try: limit, used = (int((CGROUP/f'memory.{name}').read_text()) for name in ('max', 'current'))
+    except (OSError, ValueError): return available                     # no container, or without limit
     return min(available, limit - used)
 
 def check_memory(
@@ -66,5 +66,5 @@ def check_memory(
     "A `MemoryError` with one sentence, if there is less memory than is needed."
     free = free_memory(device)
     if free is not None and needed > free:
-        raise MemoryError(f'{what} need about {needed/1e9:.1f} GB of memory, of which {free/1e9:.1f} GB are free on '
-                          f'{device}: {remedy}')
+        raise MemoryError(f'{what} need about {needed/1e9:.1f} GB of memory, of which {free/1e9:.1f} GB are '
+                          f'free on {device}: {remedy}')
