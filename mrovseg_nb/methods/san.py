@@ -24,7 +24,7 @@ from ..clip.text_embeddings import TextVectors, all_vectors
 from .san_recognition import RECOGNITIONS, pooled_bias
 from .side_network import SideDecoder, SideNetwork
 
-# %% ../../nbs/05_methods/23_san.ipynb #004c99d5
+# %% ../../nbs/05_methods/23_san.ipynb #c0469ca3
 @dataclass(frozen=True)
 class SANConfig(ModelConfig):
     "What defines a model."
@@ -39,7 +39,7 @@ class SANConfig(ModelConfig):
     cls_layer: int = 9                    # layer whose [CLS] becomes [SLS]; the blocks after it are used
     recognition: str = 'masked'           # of RECOGNITIONS; both give the same result
     pad_to: int = 32                      # sides of the padded image are multiples of it
-    train_positions: bool = True          # of CLIP, the positional embedding alone is trained (open_clip's ViT)
+    train_positions: bool = True          # of CLIP, the positional embedding alone is trained (not on EVA)
 
 SAN_PRESETS = {
     'terrarium': SANConfig(
@@ -52,7 +52,7 @@ SAN_PRESETS = {
     'eva02-b-16': SANConfig(clip='EVA02-B-16', pretrained='merged2b_s8b_b131k', train_positions=False),
 }
 
-# %% ../../nbs/05_methods/23_san.ipynb #86f2c7cb
+# %% ../../nbs/05_methods/23_san.ipynb #9f5c57dc
 class SAN(QueryModel):
     "Side adapter network (arXiv 2302.12242)."
     multiple = 1    # an image of any size: the model pads it
@@ -68,19 +68,19 @@ class SAN(QueryModel):
                              f'tokens of {c.side_patch}')
         super().__init__(c, load_clip(c.clip, c.pretrained, c.train_positions) if clip is None else clip)
         if not self.clip.blocks_in_parts or self.clip.pooling != 'cls':
-            raise ValueError(f'{type(self).__name__} copies the [CLS] token of a CLIP, and the image vector of '
-                             f'{self.clip.name!r} is not its [CLS] token: choose another, like '
+            raise ValueError(f'{type(self).__name__} copies the [CLS] token of a CLIP, and the image vector '
+                             f'of {self.clip.name!r} is not its [CLS] token: choose another, like '
                              "'ViT-B-16-quickgelu' or 'EVA02-B-16'")
         if not 0 < c.cls_layer < self.clip.depth:
             raise ValueError(f'The cls_layer must be between 1 and {self.clip.depth - 1} for {c.clip}, not '
                              f'{c.cls_layer}')
         self.side = SideNetwork(
-            self.clip.widths, (c.crop // c.side_patch,)*2, c.side_patch, c.width, c.blocks, c.heads, c.queries,
-            c.fusion_layers)
+            self.clip.widths, (c.crop // c.side_patch,)*2, c.side_patch, c.width, c.blocks, c.heads,
+            c.queries, c.fusion_layers)
         self.decoder = SideDecoder(c.width, c.pixel_dim, self.clip.heads)
         self.background = nn.Parameter(torch.randn(self.clip.embed_dim) * self.clip.embed_dim**-0.5)
 
-# %% ../../nbs/05_methods/23_san.ipynb #f760ff5a
+# %% ../../nbs/05_methods/23_san.ipynb #cb5f151f
 @patch
 def padded_size(self:SAN,
     size:tuple[int, int], # (h, w) of an image
@@ -92,7 +92,7 @@ def padded_size(self:SAN,
 def encode(self:SAN,
     images:Tensor, # (B, 3, h, w) in [0, 1], of any size
 ) -> tuple[Tensor, list[Tensor], tuple[int, int]]:
-    "The padded image (B, 3, H, W), normalised; tokens of CLIP's first layers, (B, prefix + hw, D); their grid."
+    "The padded image (B, 3, H, W), normalised; tokens of CLIP's layers, (B, prefix + hw, D); their grid."
     c, (h, w) = self.config, images.shape[-2:]
     H, W = self.padded_size((h, w))
     x = F.pad(self.clip.normalise(images), (0, W - w, 0, H - h))
@@ -140,7 +140,7 @@ def forward(self:SAN,
         out.append((masks, self.classify(M, layers, grid, text)))
     return Output(*out[-1], aux=out[:-1])
 
-# %% ../../nbs/05_methods/23_san.ipynb #6809ac96
+# %% ../../nbs/05_methods/23_san.ipynb #8a7eee6a
 @patch
 def image_scores(self:SAN,
     images:Tensor,           # (B, 3, h, w) in [0, 1], of any size
@@ -149,9 +149,10 @@ def image_scores(self:SAN,
     "The scores of each image, at any size, without the padding."
     out, size = self(images, text), tuple(images.shape[-2:])
     padded = self.padded_size(size)
-    return [QueryScores(m, c, padded, size if size != padded else None) for m, c in zip(out.masks, out.classes)]
+    inner = None if padded == size else size
+    return [QueryScores(m, c, padded, inner) for m, c in zip(out.masks, out.classes)]
 
-# %% ../../nbs/05_methods/23_san.ipynb #8d7f0d09
+# %% ../../nbs/05_methods/23_san.ipynb #6417c29a
 def official_clip_name(
     name:str,       # of a weight of open_clip's CLIP
     cls_layer:int,  # the blocks from here on belong to the second half
@@ -169,9 +170,10 @@ def official_names(
 ) -> dict[str, str]: # of every weight: its name here -> its name in a published file
     "How the official code calls the weights."
     stages = {layer: i for i, added in enumerate(model.side.schedule) for layer in added}
-    vit, own = 'side_adapter_network.vit_model', {
-        'side.query': 'side_adapter_network.query_embed', 'side.query_pos': 'side_adapter_network.query_pos_embed',
-        'side.pos': 'side_adapter_network.vit_model.pos_embed', 'background': 'ov_classifier.bg_embed'}
+    net = 'side_adapter_network'
+    vit, decoder = f'{net}.vit_model', f'{net}.mask_decoder'
+    own = {'side.query': f'{net}.query_embed', 'side.query_pos': f'{net}.query_pos_embed',
+           'side.pos': f'{vit}.pos_embed', 'background': 'ov_classifier.bg_embed'}
     def official(name):
         if name in own: return own[name]
         part, rest = name.split('.', 1)
@@ -181,14 +183,13 @@ def official_names(
         if kind == 'blocks': return '.'.join([f'{vit}.blocks', *rest])
         if kind == 'fusions':
             stage, layer = stages[model.side.layers[int(rest[0])]], dict(norm=0, linear=1)[rest[1]]
-            return f'side_adapter_network.fusion_layers.layer_{stage}.input_proj.{layer}.{rest[2]}'
-        decoder = 'side_adapter_network.mask_decoder'
+            return f'{net}.fusion_layers.layer_{stage}.input_proj.{layer}.{rest[2]}'
         if kind == 'scale': return f'{decoder}.bias_scaling.{rest[0]}'
         mlp = dict(mlp_Q='query_mlp', mlp_pix='pix_mlp', mlp_attn='attn_mlp')[kind]
         return f'{decoder}.{mlp}.layers.{int(rest[0])//2}.{rest[1]}'
     return {name: official(name) for name, _ in model.named_parameters()}
 
-# %% ../../nbs/05_methods/23_san.ipynb #8ff3e002
+# %% ../../nbs/05_methods/23_san.ipynb #c3b3e19a
 POSITIONS = 'clip.model.visual.positional_embedding'    # of CLIP, which SAN trains
 
 def official_weights(
@@ -215,10 +216,11 @@ def check_official(
     width = weights['side_adapter_network.fusion_layers.layer_0.input_proj.1.weight'].shape[1]
     others = [p.clip for p in SAN_PRESETS.values() if clip_config(p.clip)['vision_cfg'].get('width') == width]
     fits = f'this is a SAN on {" or ".join(others)}, ' if others and clip_name not in others else ''
-    raise ValueError(f'The state dict does not fit SAN on {clip_name}: {fits}{len(wrong)} weights differ, the '
-                     f'first is {wrong[0]} of {tuple(weights[wrong[0]].shape)}, not of {tuple(needed[wrong[0]].shape)}')
+    theirs, ours = (tuple(w[wrong[0]].shape) for w in (weights, needed))
+    raise ValueError(f'The state dict does not fit SAN on {clip_name}: {fits}{len(wrong)} weights differ, '
+                     f'the first is {wrong[0]} of {theirs}, not of {ours}')
 
-# %% ../../nbs/05_methods/23_san.ipynb #4b6fa059
+# %% ../../nbs/05_methods/23_san.ipynb #d4d446f2
 def from_official(
     state_dict:Mapping,                  # of the official code, also inside of 'model', with or without CLIP
     clip_name:str,                       # of open_clip; the published ones: those of the presets
@@ -227,16 +229,18 @@ def from_official(
     "The model with the weights of the official code."
     weights, tower = official_weights(state_dict), clip_tower(clip_name)
     if tower.kind != 'vit':
-        raise ValueError(f"SAN was published on ViTs of open_clip, and the image tower of {clip_name!r} is another")
+        raise ValueError('SAN was published on ViTs of open_clip, and the image tower of '
+                         f'{clip_name!r} is another')
     preset = SAN_PRESETS['vit-b-16' if tower.layers < 24 else 'vit-l-14']
-    model = SAN(replace(preset, clip=clip_name, pretrained=None if clip_weights is None else str(clip_weights)))
+    pretrained = None if clip_weights is None else str(clip_weights)
+    model = SAN(replace(preset, clip=clip_name, pretrained=pretrained))
     ours, names = dict(model.named_parameters()), official_names(model)
     of_clip = {n for n in names if n.startswith('clip.') and n != POSITIONS}
     with_clip = clip_weights is None and any(names[n] in weights for n in of_clip)
     taken = [n for n in names if with_clip or n not in of_clip]
     if not with_clip and names[POSITIONS] not in weights:
         taken.remove(POSITIONS)
-        warnings.warn("The state dict has no positional embedding of CLIP, which SAN trains: that of "
+        warnings.warn('The state dict has no positional embedding of CLIP, which SAN trains: that of '
                       f'{model.clip.origin} weights is used', stacklevel=2)
     check_official(weights, {names[n]: ours[n] for n in taken}, clip_name)
     model.load_state_dict({n: weights[names[n]].reshape(ours[n].shape) for n in taken}, strict=False)
