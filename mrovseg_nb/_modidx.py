@@ -2395,6 +2395,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mrovseg_nb.study.tables.AblationTable': ( '09_study/tables.html#ablationtable',
                                                                                     'mrovseg_nb/study/tables.py'),
                                          'mrovseg_nb.study.tables._sed': ('09_study/tables.html#_sed', 'mrovseg_nb/study/tables.py'),
+                                         'mrovseg_nb.study.tables._with_all': ( '09_study/tables.html#_with_all',
+                                                                                'mrovseg_nb/study/tables.py'),
                                          'mrovseg_nb.study.tables.ablation_table': ( '09_study/tables.html#ablation_table',
                                                                                      'mrovseg_nb/study/tables.py'),
                                          'mrovseg_nb.study.tables.is_small': ( '09_study/tables.html#is_small',

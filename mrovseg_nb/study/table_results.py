@@ -86,12 +86,12 @@ def table_runs(
     recipe:str|None=None,  # a name of RECIPES; None: that of the table
 ) -> list[list[Run]]:      # of each row, one for each seed
     "The runs of all rows of a table; ValueError for a recipe of another method."
-    runs = [row_runs(row, table.seeds, recipe or table.recipe) for row in table.rows]
-    trained = method_of(runs[0][0].config)
+    recipe = recipe or table.recipe
+    trained = method_of(model_config(recipe_of(recipe).model))
     if trained.name != table.method:
         raise ValueError(f'The recipe {recipe} trains {trained.title}, but the rows of this table change '
                          f'{get_method(table.method).title}: give a recipe that trains it')
-    return runs
+    return [row_runs(row, table.seeds, recipe) for row in table.rows]
 
 # %% ../../nbs/09_study/02_table_results.ipynb #15b4b07c
 def records_folder() -> Path:
