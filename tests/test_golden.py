@@ -189,7 +189,7 @@ def settings(): return plain(dict(presets={n: asdict(c) for n, c in PRESETS.item
                                   recipes={n: asdict(r) for n, r in RECIPES.items()}))
 
 def tabulated():
-    "Table of MROVSeg -> its rows (records, done, mean and error of each metric), and the agreement with the paper"
+    "Table of MROVSeg -> its rows (records, done, mean and error of each metric), agreement with the paper"
     out = {}
     for number in ABLATIONS:
         rows = table_results(number)

@@ -8,7 +8,7 @@ __all__ = ['PAPER_COLUMNS', 'PAPER_RESULTS', 'COMPARED', 'PaperResult', 'method_
            'model_title', 'ranked', 'absent_models', 'comparison_lines', 'interval_lines', 'plot_comparison',
            'plot_speed']
 
-# %% ../../nbs/09_study/31_comparison.ipynb #296f4640
+# %% ../../nbs/09_study/31_comparison.ipynb #3ba81538
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,22 +21,21 @@ from tqdm.auto import tqdm
 
 from ..basics.figures import BELOW, BLUE, ORANGE, style_figure
 from ..basics.files import shipped
-from ..basics.pictures import INK
-from ..basics.records import read_model_record, read_record, write_record
+from ..basics.records import read_record, write_record
 from ..data.rows import LabelledData
 from ..data.terrarium import MEASURED_SCENES, terrarium
-from ..evaluation.bootstrap import DRAWS, draws_text, image_weights, paired_interval, read_draws
+from ..evaluation.bootstrap import DRAWS, image_weights, paired_interval, read_draws
 from ..evaluation.evaluate import ImageObserver, evaluate
 from ..evaluation.metrics import ConfusionMatrix
 from ..evaluation.regions import BoundaryIoU, OverlapTally, SizeIoU
 from ..evaluation.speed import parameter_counts
 from ..evaluation.training_free_records import measure_one_image
-from ..methods.registry import METHODS, get_method, list_models, load_model
+from ..methods.registry import METHODS, get_method, load_model
 from .side_by_side import usable_models
 from .table_plots import METRIC_NAMES
 from .table_results import CODE_VERSIONS
 
-# %% ../../nbs/09_study/31_comparison.ipynb #42baad81
+# %% ../../nbs/09_study/31_comparison.ipynb #84156129
 PAPER_COLUMNS = ('A-847', 'PC-459', 'A-150', 'PC-59', 'VOC-20')
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def paper_lines() -> list[str]:
         lines.append(f'{method_title(r.method):10} {r.clip:18}{numbers}   {r.source}')
     return lines
 
-# %% ../../nbs/09_study/31_comparison.ipynb #73887a72
+# %% ../../nbs/09_study/31_comparison.ipynb #3d5f1abf
 class SceneCounts(ImageObserver):
     "Small objects and boundaries in each draw of scenes, and the mIoU of each scene."
     def __init__(self,
@@ -104,7 +103,7 @@ class SceneCounts(ImageObserver):
         "mIoU of small objects and boundary IoU in every draw."
         return dict(zip(('small', 'boundary'), 100*self.draws.mean_iou()))
 
-# %% ../../nbs/09_study/31_comparison.ipynb #708e25a7
+# %% ../../nbs/09_study/31_comparison.ipynb #bdefb97e
 COMPARED = ('all', 'base', 'novel', 'unseen', 'stuff', 'small', 'boundary')
 
 def measure_for_comparison(
@@ -116,7 +115,7 @@ def measure_for_comparison(
     model, scenes = load_model(name).eval(), SceneCounts(data)
     cost, method = measure_one_image(model, data.vocabulary, split), get_method(name.split('-')[0])
     found = evaluate(model, data, also=['sizes', 'boundary', 'bootstrap'], observers=[scenes])
-    results = dict(all=found['miou_present'], **{t: found['tiers'][t] for t in ('base', 'novel', 'unseen', 'stuff')},
+    results = dict(all=found['miou_present'], **{t: found['tiers'][t] for t in COMPARED[1:5]},
                    small=found['sizes']['small'], boundary=found['boundary']['miou'])
     draws = {t: read_draws(found['bootstrap'], t) for t in COMPARED[:5]} | scenes.drawn()
     counts = parameter_counts(model)
@@ -141,7 +140,7 @@ def largest_leads(
                             miou={m: round(float(v), 1) for m, v in zip(models, values[:, k])}))
     return out
 
-# %% ../../nbs/09_study/31_comparison.ipynb #f9e5b13b
+# %% ../../nbs/09_study/31_comparison.ipynb #9e72ce85
 def whole_method(name:str) -> bool: # of a model
     "Whether a model is the trained one of its method, and not a variant."
     method, short = name.split('-', 1)
@@ -156,7 +155,8 @@ def record_comparison(
 ) -> dict:                      # the record
     "Measure all models, and write the record."
     start, data, found, by_scene = time(), terrarium(split, scenes).in_memory(), {}, {}
-    for name in tqdm(usable_models() if models is None else models, unit='model', disable=not progress):
+    models = usable_models() if models is None else models
+    for name in tqdm(models, unit='model', disable=not progress):
         found[name], of_scenes = measure_for_comparison(name, data, split)
         if whole_method(name): by_scene[name] = of_scenes
     return write_record(
@@ -164,7 +164,8 @@ def record_comparison(
         what='percent; all, base, novel, unseen, stuff: mIoU over classes present; small: of small objects; '
              'boundary: boundary IoU; error: standard error over scenes; seconds and memory_mb: one image, '
              'from pixels to labels; parameters: millions',
-        benchmark=f'Terrarium, split {split}, scenes 0 to {scenes - 1}, 96x96, {len(data.vocabulary)} classes',
+        benchmark=f'Terrarium, split {split}, scenes 0 to {scenes - 1}, 96x96, '
+                  f'{len(data.vocabulary)} classes',
         scenes=scenes, split=split, parts=CODE_VERSIONS, models=found,
         examples=largest_leads(by_scene) if len(by_scene) > 1 else [], threads=torch.get_num_threads(),
         duration=round(time() - start))
@@ -174,7 +175,7 @@ def read_comparison() -> dict: # of `record_comparison`; without models where th
     there = (shipped('results')/'comparison.json').is_file()
     return read_record('comparison') if there else dict(models={}, examples=[], scenes=0, split='test')
 
-# %% ../../nbs/09_study/31_comparison.ipynb #d5017304
+# %% ../../nbs/09_study/31_comparison.ipynb #d1965921
 def model_title(name:str) -> str: # of `list_models`, like mrovseg-terrarium-p0
     "A model as the table calls it."
     method, *_, last = name.split('-')
@@ -197,13 +198,13 @@ def comparison_lines(
     "The record as text, a line for each model, and one for each that is absent."
     record = read_comparison() if record is None else record
     head = ''.join(f'{c:>12}' for c in COMPARED) + f'{"ms":>7}{"MB":>6}{"M param.":>10}{"M trained":>11}'
-    lines = [f'{"":14}{head}']
+    lines = [' '*14 + head]
     for name in ranked(record):
         r = record['models'][name]
         numbers = ''.join(f'{r["results"][c]:6.1f} ± {r["error"][c]:3.1f}' for c in COMPARED)
         size = r['parameters']['visual'] + r['parameters']['added']
-        lines.append(f'{model_title(name):14}{numbers}{1000*r["seconds"]:7.0f}{r["memory_mb"]:6}{size:10.2f}'
-                     f'{r["parameters"]["trained"]:11.2f}')
+        cost = f'{1000*r["seconds"]:7.0f}{r["memory_mb"]:6}{size:10.2f}{r["parameters"]["trained"]:11.2f}'
+        lines.append(f'{model_title(name):14}{numbers}{cost}')
     return lines + [f'{model_title(m):14}   {m}: {why}' for m, why in absent_models(record).items()]
 
 def interval_lines(
@@ -218,7 +219,7 @@ def interval_lines(
         lines.append(f'{model_title(a)} over {model_title(b)}: {told}')
     return lines
 
-# %% ../../nbs/09_study/31_comparison.ipynb #71c9ece1
+# %% ../../nbs/09_study/31_comparison.ipynb #2e8746ce
 def plot_comparison(
     record:dict|None=None, # of `record_comparison`; None: the one that comes with the package
 ) -> go.Figure:
@@ -236,13 +237,14 @@ def plot_comparison(
                 error_x=dict(array=[2*r['error'][c] for r in rows], thickness=1.5, width=3),
                 marker=dict(size=9, color=colour), legendgroup=colour, showlegend=j == 1,
                 name='trained on masks' if trains else 'without training',
-                hovertext=[f'<b>{model_title(m)}</b>, {METRIC_NAMES[c]} {r["results"][c]:.1f} ± {r["error"][c]:.1f}'
-                           for m, r in zip(group, rows)], row=1, col=j)
+                hovertext=[f'<b>{model_title(m)}</b>, {METRIC_NAMES[c]} {r["results"][c]:.1f} '
+                           f'± {r["error"][c]:.1f}' for m, r in zip(group, rows)], row=1, col=j)
     fig.update_xaxes(rangemode='tozero', nticks=4)
     fig.update_yaxes(categoryorder='array', categoryarray=[model_title(m) for m in names])
     fig.update_annotations(font_size=12)
-    return style_figure(fig, 'All methods', f'%, {record["scenes"]:,} scenes of {record["split"]}, ± two standard '
-                        'errors over scenes', 180 + 26*len(names), legend=BELOW, margin=dict(t=110, l=10, r=10, b=80))
+    subtitle = f'%, {record["scenes"]:,} scenes of {record["split"]}, ± two standard errors over scenes'
+    return style_figure(fig, 'All methods', subtitle, 180 + 26*len(names), legend=BELOW,
+                        margin=dict(t=110, l=10, r=10, b=80))
 
 def plot_speed(
     record:dict|None=None, # of `record_comparison`; None: the one that comes with the package

@@ -22,8 +22,9 @@ from tqdm.auto import tqdm
 from ..basics.files import cache_folder, write_atomic
 from ..basics.records import commit, write_record
 from ..data.terrarium import CLASSES, MEASURED_SCENES, THINGS, terrarium
-from .table_results import (
-    CODE_VERSIONS, Run, clip_weights_digest, read_records, record_files, record_key, records_folder, table_runs)
+from mrovseg_nb.study.table_results import (
+    CODE_VERSIONS, Run, clip_weights_digest, read_records, record_files, record_key, records_folder,
+    table_runs)
 from .tables import TABLES, ablation_table
 from .alignment import measure_alignment
 from .attention import attention_on_objects
@@ -197,7 +198,8 @@ def update_seconds(
     model = load_changed(folder, record.get('at_test', {}))
     seconds = forward_seconds(model, (model.crop, model.crop), len(CLASSES), TIMED_PASSES)
     record['cost'] |= dict(seconds=seconds, threads=torch.get_num_threads(), alone=True)
-    if 'image' in record: record['image'] = measure_one_image(model, parse_classes(CLASSES), repeats=TIMED_PASSES)
+    if 'image' in record:
+        record['image'] = measure_one_image(model, parse_classes(CLASSES), repeats=TIMED_PASSES)
     write_atomic(path, json.dumps(record, indent=1).encode())
 
 # %% ../../nbs/09_study/03_runs.ipynb #cc6f1cb3
