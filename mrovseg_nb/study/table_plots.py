@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 from ..basics.figures import BELOW, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, style_figure
 from ..basics.pictures import INK
 from .table_results import (
-    measured_text, metric_value, METRICS, order_agreement, read_records, table_results)
+    measured_text, metric_value, METRICS, order_agreement, read_records, table_results, table_runs)
 from ..methods.registry import get_method
 from .tables import ABLATIONS, PAPER_BENCHMARKS, ablation_table, table_number
 
@@ -173,13 +173,15 @@ def plot_table(
 # %% ../../nbs/09_study/09_table_plots.ipynb #aaf38672
 def plot_tables(
     metric:str='all',                # of METRICS
-    records:dict|None=None,          # of `read_records`; None: read them
+    records:dict|None=None,          # of `read_records`; None: at the version that most of these runs have
     numbers:Sequence[str]|None=None, # of TABLES; None: all of MROVSeg
     columns:int=3,
 ) -> go.Figure:
     "Several tables in one picture."
     (metric,), numbers = check_metrics(metric), list(numbers or ABLATIONS)
-    if records is None: records = read_records()
+    if records is None:
+        runs = (run for n in numbers for row in table_runs(ablation_table(n)) for run in row)
+        records = read_records(among={run.key for run in runs})
     tables = [table_results(n, records=records) for n in numbers]
     heights = [max(map(len, tables[i:i + columns])) for i in range(0, len(tables), columns)]   # in rows
     height = 60 + sum(40*rows + 56 for rows in heights)
