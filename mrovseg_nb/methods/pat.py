@@ -52,7 +52,7 @@ class PATConfig(SANConfig):
 
 PAT_PRESETS = {
     'terrarium': PATConfig(**asdict(SAN_PRESETS['terrarium']) | dict(
-        decoder_dim=64, decoder_heads=4, decoder_mlp=2., crf_points=200)),
+        decoder_dim=64, decoder_heads=2, decoder_mlp=2., extra_layers=1, crf_points=100)),
     'vit-b-16': PATConfig(),
     'vit-l-14': PATConfig(**asdict(SAN_PRESETS['vit-l-14'])),
     'eva02-b-16': PATConfig(**asdict(SAN_PRESETS['eva02-b-16'])),

@@ -82,7 +82,7 @@ class PyramidDecoder(nn.Module):
         block = partial(Block, dim, heads, mlp_ratio, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6))
         self.start = nn.Conv2d(code_dim, dim, 1)
         self.up = nn.ModuleList(DySample(dim, f) for f in decoder_factors(scales))
-        self.spade = nn.ModuleDict({s: SPADE(dim, code_dim) for s in STAGES if s in decoded})
+        self.spade = nn.ModuleDict({s: SPADE(dim, code_dim, dim//2) for s in STAGES if s in decoded})
         self.stages = nn.ModuleList(block() for _ in STAGES)
         self.attend = nn.ModuleList(QueryAttention(dim, heads) for _ in STAGES) if queries else None
         self.extra = nn.ModuleList(block() for _ in range(extra))

@@ -21,11 +21,13 @@ def clip_layers(
     layers:Sequence[int],    # 0: the stem
 ) -> list[Tensor]:           # (B, h*w, D) each
     "Patch tokens of some layers, with a gradient to the images."
-    grid = clip.grid_of(images)
+    grid, learned = clip.grid_of(images), [p for p in clip.parameters() if p.requires_grad]
+    for p in learned: p.requires_grad_(False)                  # positions, perhaps: the judge does not learn
     x, out = clip.stem(clip.normalise(images), grid), []
     for l in range(max(layers) + 1):
         if l > 0: x = clip.step(l - 1, x, grid)
         if l in layers: out.append(x[:, clip.prefix:])
+    for p in learned: p.requires_grad_(True)
     return out
 
 def feature_distance(
@@ -45,9 +47,9 @@ def reconstruction_losses(
     error = reconstruction.float() - images
     return dict(l2=(error**2).mean(), l1=error.abs().mean())
 
-# %% ../../nbs/05_methods/44_pat_losses.ipynb #eb4cdc9d
+# %% ../../nbs/05_methods/44_pat_losses.ipynb #68044ab9
 def crf_weights(
-    positions:Tensor,    # (..., P, 2), 0 to 1
+    positions:Tensor,    # (P, 2), 0 to 1
     colours:Tensor,      # (..., P, 3), 0 to 1
 ) -> Tensor:             # (..., P, P)
     "How much two positions should agree (FeatUp)."
@@ -66,8 +68,10 @@ def crf_loss(
     positions = torch.stack([at//w/h, at % w/w], -1).to(z)                            # (P, 2)
     colours, features = (x.flatten(2)[:, :, at].mT.float() for x in (guide, z))       # (B, P, 3), (B, P, C)
     square = (features**2).sum(-1)
-    differences = square[:, :, None] + square[:, None] - 2*features @ features.mT     # (B, P, P)
-    return (crf_weights(positions.expand(B, -1, -1).float(), colours)*differences).mean()
+    with torch.autocast(z.device.type, enabled=False):
+        differences = square[:, :, None] + square[:, None] - 2*features @ features.mT # (B, P, P)
+        weights = crf_weights(positions.float(), colours)
+    return (weights*differences).mean()
 
 def tv_loss(
     z:Tensor,            # (B, C, h, w) features
