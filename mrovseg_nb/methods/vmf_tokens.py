@@ -41,14 +41,14 @@ class HSAttn(nn.Module):
     ):
         super().__init__()
         self.kappa, self.vmf = kappa, vmf
-        self.query, self.out = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.key, self.value = nn.Linear(features, dim), nn.Linear(features, dim)
+        self.q, self.out = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.k, self.v = nn.Linear(features, dim), nn.Linear(features, dim)
     def forward(self,
         tokens:Tensor,      # (B, K, C) or (K, C)
         z:Tensor,           # (B, L, D) features
     ) -> Tensor:            # (B, K, C), unit vectors if vmf
         "Cluster the features, with the tokens as the first centres."
-        Q, K, V = self.query(tokens), self.key(z), self.value(z)
+        Q, K, V = self.q(tokens), self.k(z), self.v(z)
         if not self.vmf: return self.out(scaled_attention(Q, K, V))
         weights = (self.kappa * F.normalize(Q, dim=-1) @ F.normalize(K, dim=-1).mT).softmax(-1)   # (B, K, L)
         return F.normalize(self.out(weights @ V), dim=-1)
@@ -86,8 +86,9 @@ class VMFVQ(nn.Module):
     ) -> Quantized:
         "The code of each position."
         flat, e = self.unit(z, 1).float().movedim(1, -1).flatten(0, 2), self.codebook.float()  # (L, C), (K, C)
-        if self.vmf: closeness = flat.detach() @ e.T                                         # (L, K) cosines
-        else: closeness = -torch.cdist(flat.detach(), e)**2
+        with torch.autocast(z.device.type, enabled=False):
+            if self.vmf: closeness = flat.detach() @ e.T                                     # (L, K) cosines
+            else: closeness = -torch.cdist(flat.detach(), e)**2
         tokens = closeness.argmax(-1)                                                        # (L,)
         code = e[tokens]
         commitment = ((flat - code.detach())**2).sum(-1).mean()
