@@ -68,7 +68,7 @@ def crf_loss(
     positions = torch.stack([at//w/h, at % w/w], -1).to(z)                            # (P, 2)
     colours, features = (x.flatten(2)[:, :, at].mT.float() for x in (guide, z))       # (B, P, 3), (B, P, C)
     square = (features**2).sum(-1)
-    with torch.autocast(z.device.type, enabled=False):
+    with torch.autocast('cpu' if z.is_meta else z.device.type, enabled=False):
         differences = square[:, :, None] + square[:, None] - 2*features @ features.mT # (B, P, P)
         weights = crf_weights(positions.float(), colours)
     return (weights*differences).mean()

@@ -86,7 +86,7 @@ class VMFVQ(nn.Module):
     ) -> Quantized:
         "The code of each position."
         flat, e = self.unit(z, 1).float().movedim(1, -1).flatten(0, 2), self.codebook.float()  # (L, C), (K, C)
-        with torch.autocast(z.device.type, enabled=False):
+        with torch.autocast('cpu' if z.is_meta else z.device.type, enabled=False):
             if self.vmf: closeness = flat.detach() @ e.T                                     # (L, K) cosines
             else: closeness = -torch.cdist(flat.detach(), e)**2
         tokens = closeness.argmax(-1)                                                        # (L,)
