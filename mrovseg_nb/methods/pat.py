@@ -33,6 +33,7 @@ class PATConfig(SANConfig):
     clustering: str = 'vmf'              # or 'none': plain VQ and plain attention (Table II)
     kappa: float = 20.                   # concentration of the vMF densities
     commitment: float = 0.25             # of the features to their codes (VQ-VAE)
+    balance: float = 1.                  # of the term that keeps all codes in use
     token_mixer: bool = True             # are tokens passed on to stages and queries? (Table II)
     pixel_residual: bool = True          # are pixels added to the features of CLIP? (Table II)
     unified_tokens: bool = False         # queries are mixtures of the latent codebook (Table II)
@@ -68,7 +69,7 @@ class PyramidStage(nn.Module):
     ):
         super().__init__()
         C, K, vmf = c.code_dim, c.codes[i], c.clustering == 'vmf'
-        self.vq = VMFVQ(K, C, c.kappa, c.commitment, vmf)
+        self.vq = VMFVQ(K, C, c.kappa, c.commitment, vmf, c.balance)
         self.reduce = nn.Sequential(LayerNorm2d(clip_width, eps=1e-6), nn.Conv2d(clip_width, C, 1))
         self.up = DySample(C, c.scales[i])
         if not c.token_mixer: return
@@ -140,7 +141,8 @@ class PAT(SAN):
             PyramidStage(c, i, self.clip.widths[layer]) for i, layer in enumerate(self.layers))
         self.residual = PixelResidual(C, self.cell, c.scales) if c.pixel_residual else None
         self.to_latent = nn.Conv2d(c.width, C, 3, padding=1)
-        self.latent_vq = VMFVQ(c.codes[3], C, c.kappa, c.commitment, c.clustering == 'vmf')
+        vmf = c.clustering == 'vmf'
+        self.latent_vq = VMFVQ(c.codes[3], C, c.kappa, c.commitment, vmf, c.balance)
         if c.unified_tokens:
             self.unified = TokenMixer(c.codes[3], c.queries, C, c.width)
             self.side.query.requires_grad_(False)                            # not used
@@ -194,17 +196,39 @@ def latent_codes(self:PAT,
     "The codes of the final map of the side network."
     return self.latent_vq(F.adaptive_avg_pool2d(self.to_latent(z), grid))
 
-# %% ../../nbs/05_methods/45_pat.ipynb #066001ae
+# %% ../../nbs/05_methods/45_pat.ipynb #ff69ba87
 @patch
-def image_of(self:PAT,
-    decoded:Tensor,          # (B, D, h, w) map of the decoder
-    size:tuple[int, int],    # (H, W) of the padded image
-) -> Tensor:                 # (B, 3, H, W), about 0 to 1
+def all_codes(self:PAT,
+    images:Tensor,           # (B, 3, h, w) in [0, 1], of any size
+) -> tuple[dict[str, Quantized], Tensor, list[Tensor], tuple[int, int]]:
+    "Codes of early, mid, late and latent; global tokens (B, N, D); tokens of CLIP's first layers; their grid."
+    x, layers, grid = self.encode(images)
+    maps = self.clip_maps(layers, grid)
+    e_global, z = self.side_features(x, maps)
+    codes = self.pyramid_codes(x, maps) | dict(latent=self.latent_codes(z, grid))
+    return codes, e_global, layers, grid
+
+@patch
+def image_of_codes(self:PAT,
+    codes:dict[str, Tensor],    # of early, mid, late and latent, (B, C, h_i, w_i)
+    size:tuple[int, int],       # (H, W) of the padded image
+    decoded:Tensor|None=None,   # (B, D, h, w), the map of these codes if it is known
+) -> Tensor:                    # (B, 3, H, W), about 0 to 1
     "The reconstructed image."
+    if decoded is None: decoded = (self.decode_pixels or self.decode)(codes['latent'], codes)[0][-1]
     image = self.to_image(decoded)
     return image if tuple(image.shape[-2:]) == tuple(size) else up(image, size)
 
-# %% ../../nbs/05_methods/45_pat.ipynb #f422187b
+# %% ../../nbs/05_methods/45_pat.ipynb #8d3e32e6
+@patch
+def clip_input(self:PAT,
+    images:Tensor,                   # (B, 3, H, W) in [0, 1]
+) -> Tensor:                         # (B, 3, h, w), whole tokens of CLIP
+    "Images as small as CLIP sees them."
+    low = F.interpolate(images, scale_factor=self.config.clip_resolution, mode='bilinear', align_corners=False)
+    h, w = (s - s % self.clip.patch for s in low.shape[-2:])
+    return low[..., :h, :w]
+
 @patch
 def token_losses(self:PAT,
     images:Tensor,                   # (B, 3, H, W) in [0, 1]
@@ -221,10 +245,8 @@ def token_losses(self:PAT,
         losses['alignment'] = c.spatial_weight*aligned
     total = c.l2*errors['l2'] + c.l1*errors['l1']
     if c.perceptual:
-        low = F.interpolate(reconstruction, scale_factor=c.clip_resolution, mode='bilinear', align_corners=False)
-        h, w = (s - s % self.clip.patch for s in low.shape[-2:])
         compared = 0, self.layers[0]
-        seen = clip_layers(self.clip, low[..., :h, :w], compared)
+        seen = clip_layers(self.clip, self.clip_input(reconstruction), compared)
         wanted = [layers[l][:, self.clip.prefix:].detach() for l in compared]
         total = total + c.perceptual*feature_distance(seen, wanted)
     return losses | dict(reconstruction=c.reconstruction_weight*total)
@@ -239,19 +261,15 @@ def forward(self:PAT,
     if self.training and self.padded_size(images.shape[-2:]) != tuple(images.shape[-2:]):
         raise ValueError(f'The sides of images to train on are multiples of {self.config.pad_to} pixels, '
                          f'unlike {images.shape[-2]} x {images.shape[-1]}')
-    x, layers, grid = self.encode(images)
-    maps, out = self.clip_maps(layers, grid), []
-    codes = self.pyramid_codes(x, maps)
-    e_global, z = self.side_features(x, maps)
-    codes['latent'] = self.latent_codes(z, grid)
-    given = {name: q.z_q for name, q in codes.items()}
+    codes, e_global, layers, grid = self.all_codes(images)
+    given, out = {name: q.z_q for name, q in codes.items()}, []
     decoded, Q = self.decode(given['latent'], given, self.to_decoder(e_global))
     for H in decoded[-2:] if self.training else decoded[-1:]:
         masks, M = self.decoder(Q, H)
         out.append((masks, self.classify(M, layers, grid, text)))
     if not self.training: return Output(*out[-1])
-    if self.decode_pixels is not None: decoded, _ = self.decode_pixels(given['latent'], given)
-    image = self.image_of(decoded[-1], images.shape[-2:])
+    pixels = decoded[-1] if self.config.shared_decoder else None
+    image = self.image_of_codes(given, images.shape[-2:], pixels)
     return Output(*out[-1], aux=out[:-1], losses=self.token_losses(images, codes, image, layers))
 
 # %% ../../nbs/05_methods/45_pat.ipynb #323a018c
