@@ -73,7 +73,7 @@ def forward_gflops(
     classes:int=150,           # K
 ) -> float:                    # 1e9 operations; half as many multiply-adds
     "Operations of one forward pass of one image."
-    with counting_flops() as counter, torch.inference_mode():
+    with counting_flops() as counter, torch.no_grad():
         model(*random_inputs(model, size, classes))
     return counter.get_total_flops()/1e9
 

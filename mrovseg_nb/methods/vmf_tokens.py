@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['hs_attention', 'scaled_attention', 'HSAttn', 'Quantized', 'VMFVQ', 'code_perplexity', 'TokenMixer']
 
-# %% ../../nbs/05_methods/41_vmf_tokens.ipynb #cb91e5a6
+# %% ../../nbs/05_methods/41_vmf_tokens.ipynb #87466738
+import math
 from dataclasses import dataclass
 
 import torch, torch.nn.functional as F
@@ -69,9 +70,10 @@ class VMFVQ(nn.Module):
         kappa:float=20.,         # concentration of the densities
         commitment:float=0.25,   # weight of the term that moves the features to their codes
         vmf:bool=True,           # False: VQ-VAE
+        balance:float=1.,        # weight of the term that keeps all codes in use; only if vmf
     ):
         super().__init__()
-        self.kappa, self.commitment, self.vmf = kappa, commitment, vmf
+        self.kappa, self.commitment, self.vmf, self.balance = kappa, commitment, vmf, balance
         self.codes = nn.Parameter(F.normalize(torch.randn(codes, dim), dim=-1))
     def unit(self, x:Tensor, dim:int=-1) -> Tensor: return F.normalize(x, dim=dim) if self.vmf else x
     @property
@@ -81,6 +83,14 @@ class VMFVQ(nn.Module):
     ) -> Tensor:                 # (B, C, h, w)
         "The codes of tokens."
         return self.codebook[tokens].movedim(-1, 1)
+    def imbalance(self,
+        flat:Tensor,             # (L, C) unit features
+        e:Tensor,                # (K, C) codebook
+    ) -> Tensor:                 # 0-dim, 0 to log K
+        "How far the mean responsibilities of the codes are from equal ones (Kullback-Leibler divergence)."
+        with torch.autocast(flat.device.type, enabled=False):
+            p = (self.kappa * flat @ e.T).softmax(-1).mean(0)                                # (K,)
+        return math.log(len(e)) - torch.special.entr(p).sum()
     def forward(self,
         z:Tensor,                # (B, C, h, w) features
     ) -> Quantized:
@@ -92,7 +102,9 @@ class VMFVQ(nn.Module):
         tokens = closeness.argmax(-1)                                                        # (L,)
         code = e[tokens]
         commitment = ((flat - code.detach())**2).sum(-1).mean()
-        if self.vmf: moved = 2 - 2*(self.kappa*closeness).logsumexp(-1).mean()/self.kappa
+        if self.vmf:
+            moved = 2 - 2*(self.kappa*closeness).logsumexp(-1).mean()/self.kappa
+            moved = moved + self.balance*self.imbalance(flat, e)
         else: moved = ((flat.detach() - code)**2).sum(-1).mean()
         z_q = flat + (code - flat).detach()                                                  # straight through
         shape = z.shape[0], *z.shape[2:]

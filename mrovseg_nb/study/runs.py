@@ -36,7 +36,9 @@ from ..evaluation.evaluate import evaluate
 from ..evaluation.reports import to_json
 from ..evaluation.speed import cost, forward_seconds
 from ..evaluation.training_free_records import measure_one_image
+from ..methods.pat import PAT
 from ..methods.registry import build_model, load_model
+from ..methods.tokenizer import reconstruction_quality
 from ..mrovseg.model import MROVSeg
 from ..training.recipes import recipe as recipe_of
 from ..training.trainer import train_model
@@ -90,7 +92,7 @@ def measure_model(
     measured = dict(results=found, cost=cost(model, (model.crop, model.crop), len(vocabulary)))
     if isinstance(model, MROVSeg): measured |= measure_resolutions(model, rows, vocabulary)
     else: measured['image'] = measure_one_image(model, vocabulary)
-    if hasattr(model, 'reconstruct'):
+    if isinstance(model, PAT):
         measured['reconstruction'] = reconstruction_quality(model, [r['image'] for r in rows[:128]])
     return to_json(measured)
 
