@@ -88,7 +88,7 @@ class VMFVQ(nn.Module):
         e:Tensor,                # (K, C) codebook
     ) -> Tensor:                 # 0-dim, 0 to log K
         "How far the mean responsibilities of the codes are from equal ones (Kullback-Leibler divergence)."
-        with torch.autocast(flat.device.type, enabled=False):
+        with torch.autocast('cpu' if flat.is_meta else flat.device.type, enabled=False):
             p = (self.kappa * flat @ e.T).softmax(-1).mean(0)                                # (K,)
         return math.log(len(e)) - torch.special.entr(p).sum()
     def forward(self,
