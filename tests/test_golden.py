@@ -27,7 +27,7 @@ from mrovseg_nb.evaluation.evaluate import evaluate
 from mrovseg_nb.mrovseg.model import PRESETS, preset
 from mrovseg_nb.clip.model_files import trained_parameters
 from mrovseg_nb.methods.registry import build_model, create_model, load_model
-from mrovseg_nb.training.recipes import RECIPES, recipe
+from mrovseg_nb.training.recipes import RECIPES, naming_fields, recipe
 from mrovseg_nb.training.setup import resolve_recipe
 from mrovseg_nb.training.batches import MicroBatches, micro_batch_loader, training_data
 from mrovseg_nb.training.trainer import Trainer
@@ -186,7 +186,7 @@ def learned():
 # --------------------------------------------------------------------------------------- settings and records
 
 def settings(): return plain(dict(presets={n: asdict(c) for n, c in PRESETS.items()},
-                                  recipes={n: asdict(r) for n, r in RECIPES.items()}))
+                                  recipes={n: naming_fields(asdict(r)) for n, r in RECIPES.items()}))
 
 def tabulated():
     "Table of MROVSeg -> its rows (records, done, mean and error of each metric), agreement with the paper"
