@@ -78,11 +78,11 @@ def published_lines(
     return lines
 
 def where_to_get(
-    name:str|Path,      # of a preset or of a published file
+    name:str|Path,      # of a preset, of a published file, or of its repository on the Hub
 ) -> str:               # a part of a sentence; '': no published weights have this name
     "Where the published weights of a name are."
     for f in PUBLISHED.values():
-        if str(name) == f.model or Path(name).name == f.file:
+        if str(name) == f.model or Path(name).name == f.file or f.url.endswith(f'.co/{name}'):
             return f'{f.title} has published weights, {f.file} (about {f.megabytes} MB): download {f.url} and ' \
                    'give the path of the file'
     return ''
