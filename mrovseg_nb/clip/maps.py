@@ -13,11 +13,15 @@ from einops import rearrange
 from .frozen import FrozenCLIP, LayerFeatures
 from .layers import up
 from .vit import resize_positions
+from fastcore.basics import patch
+from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 # %% ../../nbs/03_clip/08_maps.ipynb #4b621466
 class ConvCLIP(FrozenCLIP):
     "A CLIP whose image tower is a ConvNeXt: stem and stages, on one grid of half the last stride."
+    tower_trains = False    # does `train` reach the image tower? See `train_tower`
     def __init__(self, name:str, pretrained:str|Path|None=None):
         super().__init__(name, pretrained)
         strides, channels = self.layout()
@@ -25,6 +29,10 @@ class ConvCLIP(FrozenCLIP):
         self.depth = len(channels)
         size = self.visual.image_size
         self.grid = tuple(s // self.patch for s in (size if isinstance(size, tuple) else (size, size)))
+    def train(self, mode=True):
+        super().train(mode)
+        if self.tower_trains: self.visual.train(mode)
+        return self
     def layout(self) -> tuple[list[int], list[int]]:               # stride and channels of each stage
         stages = self.visual.trunk.feature_info
         return [s['reduction'] for s in stages], [s['num_chs'] for s in stages]
@@ -59,6 +67,21 @@ def convnext_terrarium(pretrained:bool=False, **kwargs) -> nn.Module:    # the n
     net.stem[0] = nn.Conv2d(3, 32, 2, 2)
     for stage in net.feature_info: stage['reduction'] //= 2
     return net
+
+# %% ../../nbs/03_clip/08_maps.ipynb #8912d47d
+@patch
+def train_tower(self:ConvCLIP,
+    drop_path:float=0., # rate of the last block; it rises from 0 over the blocks
+    dropout:float=0.,   # before the last projection
+) -> None:
+    "Let `train` switch on the noise of training; which weights learn is their `requires_grad`."
+    if any(isinstance(m, _BatchNorm) for m in self.visual.modules()):
+        raise ValueError(f'The image tower of {self.name!r} has batch norms, whose running means would be lost '
+                         'with each checkpoint: it cannot be trained')
+    blocks = [block for stage in self.visual.trunk.stages for block in stage.blocks]
+    for i, block in enumerate(blocks): block.drop_path = DropPath(drop_path*i/(len(blocks) - 1))
+    next(m for m in self.visual.head.modules() if isinstance(m, nn.Dropout)).p = dropout
+    self.tower_trains = True
 
 # %% ../../nbs/03_clip/08_maps.ipynb #984e304b
 class FastViTCLIP(ConvCLIP):

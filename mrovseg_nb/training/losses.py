@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INSTANCE_STRIDE', 'NAN_COST', 'label_values', 'class_masks', 'read_points', 'uncertain_points', 'dice_loss',
-           'match_queries', 'set_loss', 'output_loss', 'pixel_loss', 'training_loss']
+           'match_queries', 'set_loss', 'output_loss', 'score_loss', 'pixel_loss', 'training_loss']
 
 # %% ../../nbs/07_training/02_losses.ipynb #b07810e6
 import torch
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ..clip.outputs import Output
+from ..clip.outputs import Output, PixelOutput
 from .recipes import LossWeights
 
 # %% ../../nbs/07_training/02_losses.ipynb #92d3f8cd
@@ -124,29 +124,43 @@ def output_loss(
     w:LossWeights=LossWeights(),
     ignore:int=255,
     targets:float|None=None, # mean number in a micro-batch of the step; None: the number in this one
-) -> dict[str, Tensor]: # the losses of the last block; `total`, with those of earlier blocks
-    "The losses of all blocks of queries."
+) -> dict[str, Tensor]: # of the last block, and the model's own; `total`, with those of earlier blocks
+    "The losses of all blocks of queries, and those that the model computes."
     truth = [class_masks(l, ignore) for l in labels]
     blocks = [(output.masks, output.classes), *output.aux]
     losses = [set_loss(masks, classes, truth, w, targets) for masks, classes in blocks]
-    return losses[0] | dict(total=sum(sum(l.values()) for l in losses))
+    total = sum(sum(l.values()) for l in [*losses, output.losses])
+    return losses[0] | output.losses | dict(total=total)
 
 # %% ../../nbs/07_training/02_losses.ipynb #09f2ced6
-def pixel_loss(
+def score_loss(
     scores:Tensor, # (B, K, h, w) logits
     labels:Tensor, # (B, H, W) integer classes
     ignore:int=255,
-) -> dict[str, Tensor]:
-    "Binary cross-entropy of every class at every labelled pixel (SED)."
+    ignored_as_none:bool=False, # an ignored pixel has none of the classes (SED); False: it has no loss
+) -> Tensor:       # 0-dim
+    "Binary cross-entropy of every class at every pixel that counts."
     known = labels != ignore
-    scores = F.interpolate(scores.float(), labels.shape[-2:], mode='bilinear', align_corners=False)
-    scores = scores.movedim(1, -1)[known]    # (n, K)
-    truth = F.one_hot(labels[known].long() % INSTANCE_STRIDE, scores.shape[-1]).float()
-    loss = F.binary_cross_entropy_with_logits(scores, truth) if len(scores) else scores.sum()
-    return dict(pixels=loss, total=loss)
+    counted = torch.ones_like(known) if ignored_as_none else known
+    x = F.interpolate(scores.float(), labels.shape[-2:], mode='bilinear', align_corners=False)
+    y = labels.long().where(known, 0) % INSTANCE_STRIDE                            # (B, H, W)
+    of_label = x.gather(1, y[:, None])[:, 0].where(known, 0)                       # (B, H, W)
+    of_all = F.softplus(x).sum(1).where(counted, 0)                                # (B, H, W)
+    return (of_all - of_label).sum() / (counted.sum().clamp(min=1)*x.shape[1])
+
+# %% ../../nbs/07_training/02_losses.ipynb #a70df9bf
+def pixel_loss(
+    output:PixelOutput,
+    labels:Tensor, # (B, H, W) integer classes
+    w:LossWeights=LossWeights(),
+    ignore:int=255,
+) -> dict[str, Tensor]: # `pixels`, of the last map; `total`, with those of earlier layers
+    "The losses of all maps of scores (SED)."
+    losses = [score_loss(s, labels, ignore, w.ignored_as_none) for s in (output.scores, *output.aux)]
+    return dict(pixels=losses[0], total=sum(losses))
 
 def training_loss(
-    output:Output|Tensor, # of queries, or scores (B, K, h, w)
+    output:Output|PixelOutput|Tensor, # of queries; of pixels; or scores (B, K, h, w) alone
     labels:Tensor,    # (B, H, W) integer classes
     w:LossWeights=LossWeights(),
     ignore:int=255,
@@ -154,4 +168,4 @@ def training_loss(
 ) -> dict[str, Tensor]:   # its parts, and `total`
     "The loss that fits what a method predicts."
     if isinstance(output, Output): return output_loss(output, labels, w, ignore, targets)
-    return pixel_loss(output, labels, ignore)
+    return pixel_loss(PixelOutput(output) if isinstance(output, Tensor) else output, labels, w, ignore)

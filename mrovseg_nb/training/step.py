@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..clip.interface import OpenVocabularyModel, image_tensor
 from ..clip.model_files import trained_parameters
+from ..clip.text_embeddings import TextVectors
 from ..methods.registry import method_of
 from .losses import training_loss
 from .recipes import Recipe, learning_rate
@@ -31,13 +32,16 @@ def parameter_groups(
     model:nn.Module,
     weight_decay:float,
     no_decay:Sequence[str], # parts of names of weights without decay; vectors, biases too, never have any
-) -> list[dict]:            # two groups for an optimizer
-    "The trained weights in two groups: those with decay and those without."
-    with_decay, without = [], []
+    clip_lr:float=1.,       # factor of the learning rate of CLIP's weights, if some are trained
+) -> list[dict]:            # for an optimizer; `rate` is the factor of the learning rate
+    "The trained weights: those with decay and those without, and those of CLIP apart if their rate differs."
+    groups = {(1., False): [], (1., True): []}
     for name, p in trained_parameters(model).items():
         exempt = p.ndim < 2 or any(part in name for part in no_decay)
-        (without if exempt else with_decay).append(p)
-    return [dict(params=with_decay, weight_decay=weight_decay), dict(params=without, weight_decay=0.)]
+        rate = clip_lr if name.startswith('clip.') else 1.
+        groups.setdefault((rate, exempt), []).append(p)
+    return [dict(params=params, weight_decay=0. if exempt else weight_decay, rate=rate)
+            for (rate, exempt), params in groups.items()]
 
 # %% ../../nbs/07_training/04_step.ipynb #7e4d5fee
 SEED_STRIDE = 1_000_003  # a prime: micro-batches of different runs have different seeds
@@ -81,13 +85,14 @@ class Stepper:
     "The model, its optimizer and Accelerate: one optimizer step at a call."
     def __init__(self,
         accelerator:Accelerator,
-        model:OpenVocabularyModel, # (images, text) -> Output, or scores of pixels
-        text:Tensor,               # (K, E) of the trained classes
+        model:OpenVocabularyModel, # (images, text) -> as `training_loss` takes it
+        text:Tensor|TextVectors,   # of the trained classes, as the method's `text` gives it
         recipe:Recipe,
         ignore:int=255,            # the label without a loss
     ):
         self.accelerator = accelerator
-        groups = parameter_groups(model, recipe.weight_decay, method_of(model).no_decay)
+        groups = parameter_groups(model, recipe.weight_decay, method_of(model).no_decay, recipe.clip_lr)
+        self.rates = [g.pop('rate') for g in groups]
         optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
         self.model, self.optimizer = self.accelerator.prepare(model.train(), optimizer)
         self.text, self.recipe, self.ignore = text.to(self.accelerator.device), recipe, ignore
@@ -114,7 +119,7 @@ def step(self:Stepper,
     step:int, # from 0
 ) -> float:   # norm of the gradient before it is clipped
     "Clip the gradient and update the weights."
-    for g in self.optimizer.param_groups: g['lr'] = learning_rate(step, self.recipe)
+    for g, rate in zip(self.optimizer.param_groups, self.rates): g['lr'] = rate*learning_rate(step, self.recipe)
     norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm))
     if not isfinite(norm) and not self.accelerator.scaler: raise FloatingPointError(f'The gradient is {norm}')
     self.optimizer.step(); self.optimizer.zero_grad()

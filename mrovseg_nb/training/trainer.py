@@ -27,7 +27,7 @@ from mrovseg_nb.training.checkpoints import (
     write_checkpoint)
 from .losses import label_values
 from .progress import training_progress
-from .recipes import Recipe, learning_rate
+from .recipes import fill_defaults, learning_rate, Recipe
 from .setup import StartModel, build_from, number_of_images
 from .step import Stepper, make_accelerator, seed_micro_batch
 from .batches import MicroBatches, micro_batch_loader, training_data
@@ -186,6 +186,7 @@ def restore(self:Trainer) -> bool: # whether there was one
             if self.accelerator.is_main_process: set_aside(path)
             continue
         extended = extended_steps(state, self.recipe.steps)
+        state['identity']['recipe'] = fill_defaults(asdict(Recipe()), state['identity']['recipe'])
         different = differences(state['identity'], self.identity)
         if different:
             raise ValueError(f'{path} is of another run, whose {"; ".join(different)}: '
