@@ -54,10 +54,17 @@ class TokenCLIP(FrozenCLIP):
         images:Tensor,                          # (B, 3, H, W) in [0, 1]
     ) -> tuple[list[Tensor], tuple[int, int]]:  # depth + 1 layers of (B, prefix + h*w, D); (h, w)
         "The tokens of the stem and after every block, and their grid."
-        grid = self.grid_of(images)
+        return self.layer_tokens(self.normalise(images))
+    def layer_tokens(self,
+        x:Tensor,                               # (B, 3, H, W) normalised
+        blocks:int|None=None,                   # how many are run; None: all
+    ) -> tuple[list[Tensor], tuple[int, int]]:  # blocks + 1 layers of (B, prefix + h*w, D); (h, w)
+        "The tokens of the stem and after the first blocks, and their grid."
+        grid = self.grid_of(x)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained_positions):
-            layers = [self.stem(self.normalise(images), grid)]
-            for i in range(self.depth): layers.append(self.step(i, layers[-1], grid))
+            layers = [self.stem(x, grid)]
+            for i in range(self.depth if blocks is None else blocks):
+                layers.append(self.step(i, layers[-1], grid))
         return layers, grid
     def features(self, images:Tensor) -> LayerFeatures:
         layers, grid = self.tokens(images)

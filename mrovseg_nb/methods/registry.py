@@ -25,7 +25,7 @@ from ..clip.model_files import config_from_json, read_config, read_weights, writ
 from .cliper import CLIPER_PRESETS, CLIPer, CLIPerConfig
 from .model_folders import model_folder, no_model, shipped_models
 from .proxyclip import PROXYCLIP_PRESETS, ProxyCLIP, ProxyCLIPConfig
-from .sed import SED, SED_PRESETS, SEDConfig
+from .san import SAN, SAN_PRESETS, SANConfig
 from .training_free import (
     ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIP, PlainCLIPConfig, SCLIPConfig, TrainingFree,
     maskclip_settings, training_free_presets)
@@ -121,11 +121,12 @@ register(Method(
     'Semantic Segmentation, 2024',
     'https://arxiv.org/abs/2411.13836', towers=BLOCK_TOWERS, trains=False));
 
-# %% ../../nbs/05_methods/06_registry.ipynb #03fde845
+# %% ../../nbs/05_methods/06_registry.ipynb #f8e8e7a8
 register(Method(
-    'sed', 'SED', SED, SEDConfig, SED_PRESETS,
-    'Xie et al., SED: A Simple Encoder-Decoder for Open-Vocabulary Semantic Segmentation, CVPR 2024',
-    'https://arxiv.org/abs/2311.15537', towers=('convnext', 'vit'), licence='apache-2.0'));
+    'san', 'SAN', SAN, SANConfig, SAN_PRESETS,
+    'Xu et al., Side Adapter Network for Open-Vocabulary Semantic Segmentation, CVPR 2023',
+    'https://arxiv.org/abs/2302.12242', towers=('vit', 'timm_vit'), no_decay=('pos', 'query'),
+    licence='apache-2.0'));
 
 # %% ../../nbs/05_methods/06_registry.ipynb #a2a87e2e
 def list_models(
@@ -192,9 +193,8 @@ def nearest_preset(method:Method, clip:str) -> ModelConfig:
     similar = [p for p in large if clip_tower(p.clip).kind in same]
     if not similar and not method.trains: similar = large       # no preset of it says more than the size
     if not similar:
-        kinds = ', '.join(f'{kind} ({TOWERS[kind]})' for kind in sorted({clip_tower(p.clip).kind for p in large}))
-        raise ValueError(f'{method.title} has no preset for a CLIP like {clip!r}, a {tower.kind}: the image '
-                         f'tower of its presets is {kinds}; give a name of list_models()')
+        raise ValueError(f'{method.title} has no preset for a CLIP like {clip!r}: give a name of '
+                         'list_models()')
     return replace(min(similar, key=lambda p: abs(clip_tower(p.clip).layers - tower.layers)), clip=clip)
 
 # %% ../../nbs/05_methods/06_registry.ipynb #632bc91a
