@@ -25,7 +25,10 @@ from ..clip.model_files import config_from_json, read_config, read_weights, writ
 from .cliper import CLIPER_PRESETS, CLIPer, CLIPerConfig
 from .model_folders import model_folder, no_model, shipped_models
 from .proxyclip import PROXYCLIP_PRESETS, ProxyCLIP, ProxyCLIPConfig
+from .published_files import where_to_get
+from .published_weights import load_published
 from .san import SAN, SAN_PRESETS, SANConfig
+from .sed import SED, SED_PRESETS, SEDConfig
 from .training_free import (
     ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIP, PlainCLIPConfig, SCLIPConfig, TrainingFree,
     maskclip_settings, training_free_presets)
@@ -128,6 +131,12 @@ register(Method(
     'https://arxiv.org/abs/2302.12242', towers=('vit', 'timm_vit'), no_decay=('pos', 'query'),
     licence='apache-2.0'));
 
+# %% ../../nbs/05_methods/06_registry.ipynb #03fde845
+register(Method(
+    'sed', 'SED', SED, SEDConfig, SED_PRESETS,
+    'Xie et al., SED: A Simple Encoder-Decoder for Open-Vocabulary Semantic Segmentation, CVPR 2024',
+    'https://arxiv.org/abs/2311.15537', towers=('convnext', 'vit'), licence='apache-2.0'));
+
 # %% ../../nbs/05_methods/06_registry.ipynb #a2a87e2e
 def list_models(
     pattern:str='*',            # a shell pattern, like 'mrovseg-*' or '*terrarium*'
@@ -193,8 +202,9 @@ def nearest_preset(method:Method, clip:str) -> ModelConfig:
     similar = [p for p in large if clip_tower(p.clip).kind in same]
     if not similar and not method.trains: similar = large       # no preset of it says more than the size
     if not similar:
-        raise ValueError(f'{method.title} has no preset for a CLIP like {clip!r}: give a name of '
-                         'list_models()')
+        kinds = ', '.join(f'{kind} ({TOWERS[kind]})' for kind in sorted({clip_tower(p.clip).kind for p in large}))
+        raise ValueError(f'{method.title} has no preset for a CLIP like {clip!r}, a {tower.kind}: the image '
+                         f'tower of its presets is {kinds}; give a name of list_models()')
     return replace(min(similar, key=lambda p: abs(clip_tower(p.clip).layers - tower.layers)), clip=clip)
 
 # %% ../../nbs/05_methods/06_registry.ipynb #632bc91a
@@ -238,13 +248,13 @@ def create_model(
 
 # %% ../../nbs/05_methods/06_registry.ipynb #c4053a6a
 def trained_model_folder(
-    name:str|Path,    # a shipped name, a folder, or a hub id
+    name:str|Path,    # a shipped name, a folder, a file of published weights, or a hub id
     **options,        # for the Hub: revision, token, cache_dir, local_files_only, ...
-) -> Path:
-    "As `model_folder`; for a preset the error says that it has no weights."
+) -> Path:            # the folder, or the file
+    "As `model_folder`; for a preset the error says that it has no weights, or where they are."
     check_names(options, inspect.signature(snapshot_download).parameters, 'The Hub has no option')
     without = {*list_models(trained=False)} - {*shipped_models()}
-    if str(name) in without and not Path(name).is_dir():
+    if str(name) in without and not Path(name).exists() and not where_to_get(name):
         raise no_model(name, 'this preset comes without weights, which is what create_model builds')
     return model_folder(name, **options)
 
@@ -259,7 +269,8 @@ def save_model(
     write_model(model, folder, method_of(model).name, classes, with_clip)
 
 def load_model(
-    name:str|Path,                   # a shipped name, a preset that needs no training, a folder, a hub id
+    name:str|Path,                   # a shipped name, a preset that needs no training, a folder, a hub id,
+                                     # a file of published weights
     clip_weights:str|Path|None=None, # a file with the weights of its CLIP; None: those that it was saved with
     files:dict|None=None,            # other files of its configuration: dict(backbone_weights=...), ProxyCLIP
     **options,                       # for the Hub: revision, token, cache_dir, local_files_only, ...
@@ -271,6 +282,10 @@ def load_model(
         if files: config = config_from_json(asdict(config), type(config), files)
         return build_model(config).eval()
     folder = trained_model_folder(name, **options)
+    if folder.is_file():
+        model, _ = load_published(folder, clip_weights)
+        if files: config_from_json(asdict(model.config), type(model.config), files)     # an error: it has none
+        return model
     description = read_config(folder, clip_weights)
     config = read_model_config(description, folder, files)
     try: model = build_model(config)
