@@ -77,6 +77,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'mrovseg_nb.app.commands.evaluation_arguments': ( '10_app/commands.html#evaluation_arguments',
                                                                                            'mrovseg_nb/app/commands.py'),
                                          'mrovseg_nb.app.commands.given': ('10_app/commands.html#given', 'mrovseg_nb/app/commands.py'),
+                                         'mrovseg_nb.app.commands.model_line': ( '10_app/commands.html#model_line',
+                                                                                 'mrovseg_nb/app/commands.py'),
                                          'mrovseg_nb.app.commands.named_segmenter': ( '10_app/commands.html#named_segmenter',
                                                                                       'mrovseg_nb/app/commands.py'),
                                          'mrovseg_nb.app.commands.next_commands': ( '10_app/commands.html#next_commands',
