@@ -246,7 +246,7 @@ class Refused(unittest.TestCase):
     def test_files_that_are_not_there(self):
         for name, file in (('san_vit_b_16.pth', 'san_vit_b_16.pth'), ('sed-convnext-l', 'sed_model_large.pth')):
             with self.assertRaisesRegex(ValueError, f'{file} .* download https'): mrovseg_nb.load_model(name)
-        with self.assertRaisesRegex(ValueError, 'There is no file'):
+        with self.assertRaisesRegex(ValueError, 'There are no weights'):
             torch.save(self.san, self.folder/'some.pth')
             mrovseg_nb.load_model(self.folder/'some.pth', clip_weights=self.folder/'none.pt')
 
