@@ -1,22 +1,26 @@
 """A run that is killed with SIGKILL at random moments, half of them inside a save, and resumed ends with the
-weights of one that was not.
+weights of one that was not: a run of each method that is trained.
 
-    python -m unittest tests.test_resume     # 3 kills, as in CI
-    python tests/test_resume.py 20    # 20 runs, each killed once or twice; writes resume.json of the results
+    python -m unittest tests.test_resume     # 3 kills of MROVSeg, 2 of each other method, as in CI
+    python tests/test_resume.py 20 sed   # 20 runs, each killed once or twice; writes resume-sed.json of the results
 """
 import json, os, random, signal, subprocess, sys, tempfile, time, unittest
 from hashlib import sha256
 from pathlib import Path
 
 STEPS = 16
+SMALLER = dict(                                   # changes of the preset `terrarium` of a method
+    mrovseg=dict(blocks=2, queries=8, fusion_layers=(0, 2, 3, 4)),
+    sed=dict(drop_path=0.3, dropout=0.3, channels=(16, 16, 8, 8), skip_channels=(4, 4, 4)))
+OTHERS = dict(sed=dict(schedule='cosine', clip_lr=0.1, precision='no'))       # fields of the recipe
 
-def train_here(folder):
+def train_here(method, folder):
     "What the killed process does: a small run, saved after every step and validated after every third."
     import torch
     from dataclasses import replace
     from mrovseg_nb.data.terrarium import terrarium
     from mrovseg_nb.evaluation.evaluate import evaluate
-    from mrovseg_nb.mrovseg.model import preset
+    from mrovseg_nb.methods.registry import model_config
     from mrovseg_nb.training.losses import LossWeights
     from mrovseg_nb.training.recipes import Recipe
     from mrovseg_nb.training.trainer import train_model
@@ -24,16 +28,16 @@ def train_here(folder):
     torch.set_num_threads(1)
     scenes = terrarium('val', 2, 96).in_memory()
     def measure(model): return dict(miou=evaluate(model, scenes)['miou_present'])
-    config = replace(preset('terrarium'), blocks=2, queries=8, fusion_layers=(0, 2, 3, 4))
+    config = replace(model_config(f'{method}-terrarium'), **SMALLER.get(method, {}))
     train_model(config,
           Recipe(steps=STEPS, batch=4, accumulate=2, warmup=4, ema=0.9, lanes=2,
-                 loss=LossWeights(points=128)), folder,
+                 loss=LossWeights(points=128, ignored_as_none=True), **OTHERS.get(method, {})), folder,
           resume=True, every=1, progress=False, validation=Validation(measure, every=3))
 
-def start(folder):
+def start(folder, method):
     with open(Path(folder).with_suffix('.log'), 'a') as log:
-        return subprocess.Popen([sys.executable, __file__, 'train', str(folder)], stdout=log, stderr=log,
-                                start_new_session=True)
+        return subprocess.Popen([sys.executable, __file__, 'train', method, str(folder)], stdout=log,
+                                stderr=log, start_new_session=True)
 
 def saved(folder): return sorted((Path(folder)/'checkpoints').glob('step-*'))
 
@@ -42,8 +46,8 @@ def weights(folder):
     digest = sha256((Path(folder)/'model.safetensors').read_bytes()).hexdigest()
     return digest, json.loads((Path(folder)/'record.json').read_text())['validation']
 
-def finish(folder):
-    process = start(folder)
+def finish(folder, method='mrovseg'):
+    process = start(folder, method)
     if process.wait(300): raise RuntimeError(Path(folder).with_suffix('.log').read_text())
     return weights(folder)
 
@@ -51,11 +55,11 @@ def newest(folder): return int(saved(folder)[-1].name[5:]) if saved(folder) else
 
 def writing(folder): return list((folder/'checkpoints').glob('.writing-*'))
 
-def kill_and_resume(folder, rng, kills):
+def kill_and_resume(folder, rng, kills, method='mrovseg'):
     "Kill `kills` times, every other time inside a save, after some further checkpoints; then let it end."
     said = []
     while len(said) < kills:
-        process, aimed, deadline = start(folder), len(said) % 2 == 0, time.time() + 120
+        process, aimed, deadline = start(folder, method), len(said) % 2 == 0, time.time() + 120
         goal = newest(folder) + rng.randrange(0, 3)
         while newest(folder) < goal or aimed and not writing(folder):
             if process.poll() is not None or time.time() > deadline: break
@@ -64,7 +68,7 @@ def kill_and_resume(folder, rng, kills):
         if process.poll() is not None: break                                # it was done before the kill
         os.killpg(process.pid, signal.SIGKILL); process.wait()
         said.append(dict(step=newest(folder), while_saving=bool(writing(folder))))
-    return said, finish(folder)
+    return said, finish(folder, method)
 
 class Resume(unittest.TestCase):
     def test_three_kills(self):
@@ -76,6 +80,19 @@ class Resume(unittest.TestCase):
             self.assertTrue(any(kill['while_saving'] for kill in said), said)
             self.assertEqual(killed, whole, said)
 
+    def test_other_methods(self):
+        "Two kills of each other method that is trained, one of them inside a save"
+        from mrovseg_nb.methods.registry import METHODS
+        methods = [name for name, m in METHODS.items() if m.trains and name != 'mrovseg']
+        self.assertIn('sed', methods)
+        for i, method in enumerate(methods):
+            with self.subTest(method), tempfile.TemporaryDirectory() as tmp:
+                whole = finish(Path(tmp)/'whole', method)
+                rng = random.Random(int(os.environ.get('SEED', 0)) + i)
+                said, killed = kill_and_resume(Path(tmp)/'killed', rng, 2, method)
+                self.assertEqual(len(said), 2, said)
+                self.assertEqual(killed, whole, said)
+
     def test_told_to_stop(self):
         "SIGTERM to the process, as a cluster does it; Ctrl-C, which all processes of a terminal hear"
         with tempfile.TemporaryDirectory() as tmp:
@@ -83,7 +100,7 @@ class Resume(unittest.TestCase):
             signals = dict(sigterm=lambda p: p.terminate(), ctrl_c=lambda p: os.killpg(p.pid, signal.SIGINT))
             for name, tell in signals.items():
                 folder = Path(tmp)/name
-                process = start(folder)
+                process = start(folder, 'mrovseg')
                 while not saved(folder): self.assertIsNone(process.poll()); time.sleep(0.01)
                 tell(process)
                 said = lambda: folder.with_suffix('.log').read_text()
@@ -93,19 +110,20 @@ class Resume(unittest.TestCase):
                 self.assertIn(f'Stopped after step {at} of {STEPS}: resume from', said())
                 self.assertEqual(finish(folder), whole)
 
-def record(runs):
-    "`runs` runs, each killed at least once; the outcome goes to data/results/resume.json."
+def record(runs, method):
+    "`runs` runs, each killed at least once; the outcome goes to data/results/resume.json, or resume-METHOD.json."
     from mrovseg_nb.basics.records import write_record
     rng, outcome, t = random.Random(0), [], time.time()
     with tempfile.TemporaryDirectory() as tmp:
-        whole = finish(Path(tmp)/'whole')
+        whole = finish(Path(tmp)/'whole', method)
         for i in range(runs):
-            said, killed = kill_and_resume(Path(tmp)/f'run{i}', rng, rng.randrange(1, 3))
+            said, killed = kill_and_resume(Path(tmp)/f'run{i}', rng, rng.randrange(1, 3), method)
             outcome.append(dict(kills=said, identical=killed == whole))
             print(i, outcome[-1], flush=True)
     good, inside = sum(o['identical'] and bool(o['kills'])
                        for o in outcome), sum(k['while_saving'] for o in outcome for k in o['kills'])
-    write_record(Path(__file__).parents[1]/'data'/'results'/'resume',
+    name = 'resume' if method == 'mrovseg' else f'resume-{method}'
+    write_record(Path(__file__).parents[1]/'data'/'results'/name, method=method,
                  what='runs killed by SIGKILL at random moments, every other one inside a save, and resumed; '
                        'are the weights those of a run that was not killed?',
                  steps=STEPS, runs=outcome, identical=good, kills=sum(len(o['kills']) for o in outcome),
@@ -114,5 +132,5 @@ def record(runs):
           f'{inside} kills fell into a save')
 
 if __name__ == '__main__':
-    if sys.argv[1] == 'train': train_here(sys.argv[2])
-    else: record(int(sys.argv[1]))
+    if sys.argv[1] == 'train': train_here(*sys.argv[2:])
+    else: record(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else 'mrovseg')

@@ -151,14 +151,14 @@ mrovseg train --coco objects.json --images images --background ground --out runs
 mrovseg train --shards shards --out runs/shards
 mrovseg train --coco objects.json --images images --from mrovseg-terrarium --out runs/tuned
 mrovseg train --recipe terrarium --set lr=5e-4 model.p=0.25'''),
-    'ablate': Verb(run_ablate, "train and measure the missing rows of the paper's tables, and print them", [
+    'ablate': Verb(run_ablate, "train and measure the missing rows of the papers' tables, and print them", [
         option('--list', action='store_true',
                help="only print: one line a row, ending in 'done' or 'not run'"),
         option('--table', type=table_name, action='append', metavar='N',
-               help='only this one, like 5 or 7c; may be repeated'),
+               help='only this one, like 5, 7c or sed-6a; may be repeated'),
         option('--all', action='store_true', help='all of them; after a stop, the same command goes on'),
-        option('--recipe', type=recipe_name, default='ablation', metavar='NAME',
-               help='how rows are trained (%(default)s)'),
+        option('--recipe', type=recipe_name, metavar='NAME',
+               help='how rows are trained (ablation, sed-ablation or pat-ablation, as the table says)'),
         number('--jobs', 2, 'runs at a time, of one processor thread each')], '''
 mrovseg ablate --list
 mrovseg ablate --table 5'''),
@@ -289,6 +289,7 @@ def main(
 
 def error_sentence(e:Exception) -> str:
     "An error as one sentence."
+    if isinstance(e, MemoryError) and e.args: return str(e)                   # of `check_memory`
     if is_out_of_memory(e): return 'There is not enough memory: a smaller batch, or smaller images, need less'
     if isinstance(e, OSError) and e.strerror and not e.filename: return e.strerror    # without its number
     if not (getattr(e, 'filename', None) and e.strerror): return str(e)

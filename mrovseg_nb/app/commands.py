@@ -69,8 +69,8 @@ def run_benchmarks(a:argparse.Namespace):
 def run_ablate(a:argparse.Namespace):
     if not (a.list or a.all or a.table): raise ValueError('Say which: --list, --table 5, or --all')
     from mrovseg_nb.study.table_results import row_lines
-    from mrovseg_nb.study.tables import ABLATIONS
-    numbers = tuple(a.table or ABLATIONS)
+    from mrovseg_nb.study.tables import TABLES
+    numbers = tuple(a.table or TABLES)
     if not a.list:
         from mrovseg_nb.study.runs import ablate
         from mrovseg_nb.study.saved_figures import save_figures

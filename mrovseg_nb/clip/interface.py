@@ -137,6 +137,11 @@ class OpenVocabularyModel(nn.Module, ModelHubMixin):
     ) -> Tensor|TextVectors: # (K, E), or more vectors and how they are reduced
         "The text embeddings of the classes."
         return self.clip.class_embeddings(vocabulary, self.template)
+    def text_shape(self,
+        classes:int,           # K
+    ) -> tuple[int, ...]:      # (K, E)
+        "The shape of `text` for so many classes of one word each."
+        return classes, self.clip.embed_dim
 
 # %% ../../nbs/03_clip/19_interface.ipynb #6fcd2b64
 def image_tensor(

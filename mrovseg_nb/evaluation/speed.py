@@ -21,7 +21,7 @@ from torch.nn.attention import sdpa_kernel, SDPBackend
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..clip.interface import OpenVocabularyModel
-from ..clip.outputs import Output
+from ..clip.outputs import Output, PixelOutput
 from ..training.losses import training_loss
 from ..training.step import attention_kernels
 
@@ -35,10 +35,10 @@ def random_inputs(
     model:OpenVocabularyModel,
     size:tuple[int, int], # (H, W) of the image, pixels
     classes:int,          # K
-) -> tuple[Tensor, Tensor]: # (1, 3, H, W), (K, E)
+) -> tuple[Tensor, Tensor]: # (1, 3, H, W), of `text_shape`
     "A random image and random text embeddings, on the device of the model."
     device = model.clip.mean.device
-    text = torch.randn(classes, model.clip.embed_dim, device=device)
+    text = torch.randn(model.text_shape(classes), device=device)
     return torch.rand(1, 3, *size, device=device), F.normalize(text, dim=-1)
 
 # %% ../../nbs/08_evaluation/12_speed.ipynb #9c5be002
@@ -60,10 +60,12 @@ def counting_flops() -> Iterator[FlopCounterMode]: # `get_total_flops()` gives t
     finally: torch.backends.mha.set_fastpath_enabled(fast)
 
 # %% ../../nbs/08_evaluation/12_speed.ipynb #b9ed980a
-def output_tensors(output:Output|Tensor) -> list[Tensor]: # of all blocks
-    "The tensors of which a loss is computed."
+def output_tensors(output:Output|PixelOutput|Tensor) -> list[Tensor]: # of all blocks
+    "The tensors of which a loss is computed, and the losses that a model computes itself."
     if isinstance(output, Tensor): return [output]
-    return [t for block in ((output.masks, output.classes), *output.aux) for t in block]
+    if isinstance(output, PixelOutput): return [output.scores, *output.aux]
+    masks_and_classes = (output.masks, output.classes), *output.aux
+    return [*(t for block in masks_and_classes for t in block), *output.losses.values()]
 
 def forward_gflops(
     model:OpenVocabularyModel, # in training, all its blocks predict

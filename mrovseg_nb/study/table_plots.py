@@ -18,7 +18,8 @@ from ..basics.figures import BELOW, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, style
 from ..basics.pictures import INK
 from .table_results import (
     measured_text, metric_value, METRICS, order_agreement, read_records, table_results)
-from .tables import ABLATIONS, PAPER_BENCHMARKS
+from ..methods.registry import get_method
+from .tables import ABLATIONS, PAPER_BENCHMARKS, ablation_table, table_number
 
 # %% ../../nbs/09_study/09_table_plots.ipynb #363aca60
 TIER_COLOURS = dict(all=BLUE, base=SKY, novel=GREEN, unseen=PURPLE, stuff=ORANGE)      # the paper is RED
@@ -44,7 +45,7 @@ def rescale_paper(
 def result_text(row:dict, metric:str, errors:bool=True) -> str: # `row` is one of `table_results`
     "Mean of a row and its standard error by the pooled deviation of a seed."
     mean, error = row['mean'][metric], row['error'][metric]
-    if mean is None: return 'not run'
+    if mean is None: return 'none' if row['records'] else 'not run'
     return f'{mean:.1f} ± {error:.1f}' if errors and error is not None else f'{mean:.1f}'
 
 def row_caption(row:dict, metrics:Sequence[str], short:bool=False) -> str: # `short`: name and mean
@@ -104,13 +105,15 @@ def table_traces(
             x=x.tolist(), y=[i + 0.4 for i, _ in known], mode='markers',
             hovertext=[benchmarks_text(r) for _, r in known],
             marker=dict(symbol='triangle-up', size=11, color=RED), legendgroup='paper',
-            name='paper: mean of its 5 benchmarks, rescaled'))
+            name='paper: mean of its benchmarks, rescaled'))
     return traces
 
 # %% ../../nbs/09_study/09_table_plots.ipynb #bc865ecc
-def table_title(number:str) -> str: # of ABLATIONS
-    "The title of a table, with its number in the paper."
-    return (f'Table {number}: ' if number[0].isdigit() else '') + ABLATIONS[number].title
+def table_title(number:str) -> str: # of TABLES
+    "The title of a table, with its number in the paper, and the method if it is not MROVSeg."
+    table, in_paper = ablation_table(number), table_number(number)
+    paper = '' if table.method == 'mrovseg' else f'{get_method(table.method).title}, '
+    return (f'{paper}Table {in_paper}: ' if in_paper else '') + table.title
 
 LEAST_ROWS = 3     # for a rank correlation: that of two rows can only be 1 or -1
 
@@ -153,7 +156,7 @@ def check_metrics(metric:str|Sequence[str]) -> list[str]:
 
 # %% ../../nbs/09_study/09_table_plots.ipynb #76c38649
 def plot_table(
-    number:str|int,                 # of ABLATIONS
+    number:str|int,                 # of TABLES
     metric:str|Sequence[str]='all', # of METRICS, one or several; triangles and order are for the first
     records:dict|None=None,         # of `read_records`; None: read them
 ) -> go.Figure:
@@ -171,7 +174,7 @@ def plot_table(
 def plot_tables(
     metric:str='all',                # of METRICS
     records:dict|None=None,          # of `read_records`; None: read them
-    numbers:Sequence[str]|None=None, # of ABLATIONS; None: all
+    numbers:Sequence[str]|None=None, # of TABLES; None: all of MROVSeg
     columns:int=3,
 ) -> go.Figure:
     "Several tables in one picture."
@@ -189,7 +192,7 @@ def plot_tables(
         for trace in table_traces(rows, [metric], short=True): fig.add_trace(trace, **at)
         if k: fig.update_traces(showlegend=False, **at)
         fig.update_yaxes(range=[heights[k//columns] - 0.5, -0.5], visible=False, fixedrange=True, **at)
-        title = f'<b>{table_title(number).removeprefix("Table ")}</b>  {tau_text(rows, metric)}'.strip()
+        title = f'<b>{table_title(number).replace("Table ", "")}</b>  {tau_text(rows, metric)}'.strip()
         left = fig.get_subplot(at['row'], at['col']).xaxis.domain[0]
         fig.layout.annotations[k].update(text=title, hovertext=agreement_text(rows, metric), font_size=13,
                                          xanchor='left', x=left)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OWN_DATA', 'PRECISIONS', 'SCHEDULES', 'MINIMA', 'COCO', 'SED', 'SED_TERRARIUM', 'ABLATION', 'RECIPES', 'FIELDS',
            'PARSERS', 'CHOSEN', 'NO_SCORES', 'CLIP_FROZEN', 'TERRARIUM_SOURCES', 'FROM_SAN', 'COCO_SOURCES',
-           'SAN_SOURCES', 'SED_SOURCES', 'PAT_SOURCES', 'OF_SAN', 'OF_PAT', 'OF_SED', 'OF_ABLATION', 'SOURCES',
-           'LATER_FIELDS', 'LossWeights', 'Recipe', 'learning_rate', 'recipe', 'field_types', 'parse_bool',
+           'SAN_SOURCES', 'SED_SOURCES', 'PAT_SOURCES', 'OF_SAN', 'OF_PAT', 'FROM_SED', 'OF_SED', 'OF_ABLATION',
+           'SOURCES', 'LATER_FIELDS', 'LossWeights', 'Recipe', 'learning_rate', 'recipe', 'field_types', 'parse_bool',
            'parse_tuple', 'override', 'field_text', 'split_settings', 'recipe_table', 'fill_defaults', 'naming_fields']
 
 # %% ../../nbs/07_training/01_recipes.ipynb #f06858a0
@@ -89,7 +89,7 @@ COCO = Recipe(
     model='vit-b-16', data='coco-stuff', augment=san_augmentation(640), steps=60_000, batch=32, lanes=64,
     workers=4,
     lr=1e-4, warmup=0, weight_decay=1e-4, clip_norm=0.01, precision='fp16', loss=LossWeights())
-SED = dict(schedule='cosine', clip_lr=0.01)                 # of the recipes of SED: its schedule, and Table 5b
+SED = dict(schedule='cosine', clip_lr=0.01, precision='no') # of all recipes of SED; the factor is of its Table 5b
 SED_TERRARIUM = Recipe(
     model='sed-terrarium', loss=LossWeights(points=1024, ignored_as_none=True), **SED)
 ABLATION = dict(steps=800, batch=4, warmup=40, workers=0)
@@ -103,7 +103,7 @@ RECIPES = {
     'san-vit-b': replace(COCO, model='san-vit-b-16'),
     'sed-convnext-b': replace(
         COCO, model='sed-convnext-b', augment=Augment(768, scales=(1.,), longest=2666), steps=80_000, batch=4,
-        lr=2e-4, precision='no', loss=LossWeights(ignored_as_none=True), **SED),
+        lr=2e-4, loss=LossWeights(ignored_as_none=True), **SED),
     'pat-vit-b': replace(COCO, model='pat-vit-b-16', steps=120_000, batch=12, lanes=48),
     'san-terrarium': Recipe(model='san-terrarium'),
     'sed-terrarium': SED_TERRARIUM,
@@ -211,7 +211,8 @@ PAT_SOURCES = SAN_SOURCES | dict.fromkeys(('batch', 'lr', 'weight_decay', 'steps
     'lanes': 'chosen here: for 1 to 12 GPUs, 4 workers each'}
 OF_SAN = {k: SAN_SOURCES[k] for k in ('loss', 'clip_lr')}
 OF_PAT = OF_SAN | {'model': 'PAT in small, on the small CLIP', 'loss': PAT_SOURCES['loss']}
-OF_SED = {k: SED_SOURCES[k] for k in ('schedule', 'power', 'clip_lr', 'loss', 'loss.ignored_as_none')} | {
+FROM_SED = ('schedule', 'power', 'clip_lr', 'precision', 'loss', 'loss.ignored_as_none')
+OF_SED = {k: SED_SOURCES[k] for k in FROM_SED} | {
     'model': 'SED in small, on the small ConvNeXt', 'loss.points': SED_SOURCES['loss']}
 OF_ABLATION = {
     'steps': 'chosen here: a row in a few minutes', 'batch': 'chosen here: 4 learned more than 8 or 16',
