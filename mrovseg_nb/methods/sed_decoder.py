@@ -150,7 +150,7 @@ def survivors(
     best = [part.sort(dim=0, descending=True, stable=True).indices[:k] for part in logits.split(list(counts))]
     return [indices.unique() for indices in best]
 
-# %% ../../nbs/05_methods/32_sed_decoder.ipynb #6e1e645f
+# %% ../../nbs/05_methods/32_sed_decoder.ipynb #5523dfe6
 @dataclass
 class Decoded:
     "The logits of the last layer and, before each layer, of the auxiliary heads."
@@ -209,7 +209,7 @@ class GradualFusionDecoder(nn.Module):
                 kept = survivors(aux[-1], counts, k)
                 first = [0, *accumulate(counts)]
                 counts, kept = [len(part) for part in kept], torch.cat([f + part for f, part in zip(first, kept)])
-                x, cost, classes = in_order(x[kept]), in_order(cost[kept]), classes[kept]
+                if len(kept) < len(x): x, cost, classes = in_order(x[kept]), in_order(cost[kept]), classes[kept]
             if not torch.is_grad_enabled(): check_memory(
                 self.layer_bytes(i, len(x), x.shape[-2:]), x.device, f'{len(x)} maps of {B} images', FEWER)
             if self.costs is not None: cost = F.relu(self.costs[i](cost))
@@ -227,7 +227,7 @@ def in_order(
     "Maps in the one memory layout of the decoder, in which its convolutions are fastest on a processor."
     return x.contiguous(memory_format=torch.channels_last)
 
-# %% ../../nbs/05_methods/32_sed_decoder.ipynb #19f120ef
+# %% ../../nbs/05_methods/32_sed_decoder.ipynb #cca1c332
 @patch
 def layer_bytes(self:GradualFusionDecoder,
     i:int,                # of the layer
@@ -239,7 +239,7 @@ def layer_bytes(self:GradualFusionDecoder,
     C, C_out, g = fusion.enlarge.in_channels, fusion.conv1.out_channels, fusion.g
     before = self.embed.in_channels if i == 0 else self.layers[i-1].fusion.g          # of the doubled cost map
     aggregation = 11*C
-    joining = C + 4*max(2*C, C + g + 3*C_out)
+    joining = 2*C + 4*max(2*C, C + g + 4*C_out)
     return 4*maps*size[0]*size[1]*(before + max(aggregation, joining))
 
 @patch
