@@ -51,8 +51,8 @@ def model_line(
     method, state = method_of(config), 'untrained'
     if name in list_models(trained=True):
         record, weights = read_model_record(name), shipped('models', name, 'model.safetensors')
-        state = (f'{weights.stat().st_size/1e6:.1f} MB, licence {method.licence}, comes with the package, trained on '
-                 f'Terrarium for {record["steps"]} steps in {record["seconds"]/60:.0f} minutes')
+        state = (f'{weights.stat().st_size/1e6:.1f} MB, licence {method.licence}, comes with the package, '
+                 f'trained on Terrarium for {record["steps"]} steps in {record["seconds"]/60:.0f} minutes')
     elif name in PUBLISHED: state += f', published weights: {PUBLISHED[name].file}'
     elif not method.trains: state = 'needs no training'
     return f'{name}: {method.title} on the CLIP {config.clip}, {state}'

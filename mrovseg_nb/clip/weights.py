@@ -25,7 +25,8 @@ def numpy_values() -> list:
     functions = dict(scalar=np.float64(0).__reduce__()[0], _reconstruct=np.zeros(0).__reduce__()[0])
     kinds = {type(np.dtype(k)) for k in '?' + np.typecodes['AllInteger'] + np.typecodes['AllFloat']}
     return [np.ndarray, np.dtype, *kinds,
-            *((f, f'numpy.{core}.multiarray.{n}') for n, f in functions.items() for core in ('core', '_core'))]
+            *((f, f'numpy.{core}.multiarray.{name}') for name, f in functions.items()
+              for core in ('core', '_core'))]
 
 # %% ../../nbs/03_clip/02_weights.ipynb #56dd4047
 def read_any_file(

@@ -30,7 +30,8 @@ def square_photograph(
     with Image.open(shipped('samples', 'cat.jpg')) as image:
         side, (W, H) = min(image.size), image.size
         left, top = (W - side)//2, (H - side)//2
-        return np.asarray(image.convert('RGB').crop((left, top, left + side, top + side)).resize((size, size)))
+        image = image.convert('RGB').crop((left, top, left + side, top + side))
+        return np.asarray(image.resize((size, size)))
 
 @torch.inference_mode()
 def measure_size(
@@ -87,8 +88,9 @@ def record_sizes(
         del model
         gc.collect()
         record = write_record(
-            path, what='one photograph of 640 x 640 pixels, 150 classes, random weights; parameters in millions; '
-                       'gflops: of the network, a multiply-add is two; seconds of the processor for a whole image',
+            path, what='one photograph of 640 x 640 pixels, 150 classes, random weights; parameters in '
+                       'millions; gflops: of the network, a multiply-add is two; seconds of the processor '
+                       'for a whole image',
             threads=1, device='cpu', results={n: results[n] for n in published_presets() if n in results})
     return record
 
@@ -99,11 +101,12 @@ def sizes_table(
     "A line for each preset, the paper's numbers beside."
     def shown(value, form): return '' if value is None else format(value, form)
     width = max(map(len, results))
-    lines = [f'{"":{width}}      input   tower   added trained  GFLOPs  seconds | papers:  trained  GFLOPs    ms']
+    head = '      input   tower   added trained  GFLOPs seconds | papers: trained  GFLOPs    ms'
+    lines = [' '*width + head]
     for name, r in results.items():
         p, paper = r['parameters'], PAPERS.get(name, {})
         size = f'{r["input"][0]} x {r["input"][1]}'
-        lines.append(f'{name:{width}}{size:>11}{p["visual"]:8.1f}{p["added"]:8.2f}{p["trained"]:8.2f}{r["gflops"]:8.0f}'
-                     f'{r["seconds"]:9.1f} |{shown(paper.get("trained"), ".2f"):>17}'
+        lines.append(f'{name:{width}}{size:>11}{p["visual"]:8.1f}{p["added"]:8.2f}{p["trained"]:8.2f}'
+                     f'{r["gflops"]:8.0f}{r["seconds"]:8.1f} |{shown(paper.get("trained"), ".2f"):>16}'
                      f'{shown(paper.get("gflops"), ".1f"):>8}{shown(paper.get("ms"), "d"):>6}')
     return '\n'.join(lines)

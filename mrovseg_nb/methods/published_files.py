@@ -17,7 +17,7 @@ class PublishedFile:
     model: str            # the preset that it becomes, of `list_models`
     method: str           # of the registry
     title: str            # of the method, as people write it
-    clip: str             # of open_clip: the architecture of its CLIP, with the activation it was trained with
+    clip: str             # its CLIP, of open_clip, with the activation it was trained with
     tensors: int          # how many
     parameters: int       # numbers in them; detectron2 writes 4 bytes for each
     url: str              # where it is
@@ -82,6 +82,6 @@ def where_to_get(
     "Where the published weights of a name are."
     for f in PUBLISHED.values():
         if str(name) == f.model or Path(name).name == f.file or f.url.endswith(f'.co/{name}'):
-            return f'{f.title} has published weights, {f.file} (about {f.megabytes} MB): download {f.url} and ' \
-                   'give the path of the file'
+            return (f'{f.title} has published weights, {f.file} (about {f.megabytes} MB): download {f.url} '
+                    'and give the path of the file')
     return ''

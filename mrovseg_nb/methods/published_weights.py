@@ -22,7 +22,7 @@ from .published_files import MARKS, PUBLISHED, PublishedFile
 # %% ../../nbs/05_methods/51_published_weights.ipynb #b7f34741
 def published_names(
     names,                          # of the tensors of a file
-) -> tuple[str, dict[str, str]]:    # method; published name -> name in the file, of those with the same prefix
+) -> tuple[str, dict[str, str]]:    # method; published name -> name in the file, of those with its prefix
     "The method that names belong to, and how it calls them; an empty text for no method."
     for method, (beginning, mark) in MARKS.items():
         for name in names:
@@ -39,15 +39,15 @@ def recognise(
     method, names = published_names(tensors)
     if not method:
         known = ', '.join(f'{f.file} ({f.title} on {f.clip})' for f in PUBLISHED.values())
-        raise ValueError(f"'{path}' holds no published weights that are known here: {what_else(tensors)}; known "
-                         f'are {known}')
+        raise ValueError(f"'{path}' holds no published weights that are known here: {what_else(tensors)}; "
+                         f'known are {known}')
     mark, files = ''.join(MARKS[method]), [f for f in PUBLISHED.values() if f.method == method]
     shape = tuple(tensors[names[mark]].shape)
     for f in files:
         if f.shape == shape: return f, names
     sizes = ', '.join(f'{f.shape} in {f.file}' for f in files)
-    raise ValueError(f"'{path}' is a {files[0].title} of another size than those that were published: {mark} is "
-                     f'{shape} there, {sizes}')
+    raise ValueError(f"'{path}' is a {files[0].title} of another size than those that were published: "
+                     f'{mark} is {shape} there, {sizes}')
 
 def what_else(tensors:Mapping[str, Tensor]) -> str: # a part of a sentence
     "What tensors are that belong to no method."
@@ -56,7 +56,8 @@ def what_else(tensors:Mapping[str, Tensor]) -> str: # a part of a sentence
     return f'it has {len(tensors)} tensors, the first is {next(iter(tensors))}'
 
 # %% ../../nbs/05_methods/51_published_weights.ipynb #f8d611d9
-NO_WEIGHTS = {'criterion.empty_weight': 'a constant of the loss', 'ov_classifier.attn_mask': 'a mask that is computed'}
+NO_WEIGHTS = {'criterion.empty_weight': 'a constant of the loss',
+              'ov_classifier.attn_mask': 'a mask that is computed'}
 
 @dataclass(frozen=True)
 class WeightsReport:
@@ -116,5 +117,6 @@ def load_published(
     file, names = recognise(tensors, path)
     code, published = CODE[file.method], {name: tensors[key] for name, key in names.items()}
     try: model = code.from_official(published, file.clip, clip_weights)
-    except ValueError as e: raise ValueError(f"'{path}' is a {file.title} as in {file.file}, but: {e}") from None
+    except ValueError as e:
+        raise ValueError(f"'{path}' is a {file.title} as in {file.file}, but: {e}") from None
     return model, weights_report(path, file, tensors, names, model, code.official_names(model), others)

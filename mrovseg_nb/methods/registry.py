@@ -284,7 +284,7 @@ def load_model(
     folder = trained_model_folder(name, **options)
     if folder.is_file():
         model, _ = load_published(folder, clip_weights)
-        if files: config_from_json(asdict(model.config), type(model.config), files)     # an error: it has none
+        if files: config_from_json(asdict(model.config), type(model.config), files)   # an error: it has none
         return model
     description = read_config(folder, clip_weights)
     config = read_model_config(description, folder, files)
