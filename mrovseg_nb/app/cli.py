@@ -229,13 +229,14 @@ mrovseg benchmarks'''),
             *SOURCE])], '''
 mrovseg convert --images images --masks masks --classes classes.txt --out shards
 mrovseg convert --coco objects.json --images images --out shards_of_coco'''),
-    'models': Verb(run_models, 'list models by name, trained ones and presets; or CLIPs', [
+    'models': Verb(run_models, 'list models by name, trained ones, presets and published weights; or CLIPs', [
         option('pattern', nargs='?', default='*', metavar='PATTERN',
-               help="a shell pattern, like 'mrovseg-*' (all)"),
+               help="a shell pattern, like 'mrovseg-*' (all); or a file of published weights"),
         option('--clips', action='store_true',
                help='list the CLIPs of open_clip: taken or refused, size, licence, whether it is here')], '''
 mrovseg models
 mrovseg models --clips 'ViT-B-16*'
+mrovseg models san_vit_b_16.pth
 mrovseg models 'mrovseg-*' '''),
 }
 

@@ -187,7 +187,7 @@ def __call__(self:Segmenter,
 # %% ../../nbs/10_app/05_segmenter.ipynb #76edc983
 @patch(cls_method=True)
 def from_pretrained(cls:Segmenter,
-    name:str|Path,    # a shipped name, a folder, or a hub id
+    name:str|Path,    # a shipped name, a folder, a hub id, or a file of published weights
     device=None,      # cpu, cuda, cuda:1, mps; None: cuda if it is there, else the cpu
     **options,        # as for `load_model`: clip_weights; for the Hub revision, token, cache_dir, ...
 ) -> Segmenter:
