@@ -288,6 +288,7 @@ def main(
 
 def error_sentence(e:Exception) -> str:
     "An error as one sentence."
+    if isinstance(e, MemoryError) and e.args: return str(e)                   # of `check_memory`
     if is_out_of_memory(e): return 'There is not enough memory: a smaller batch, or smaller images, need less'
     if isinstance(e, OSError) and e.strerror and not e.filename: return e.strerror    # without its number
     if not (getattr(e, 'filename', None) and e.strerror): return str(e)

@@ -113,7 +113,7 @@ class SkipFusion(nn.Module):
         y = F.relu(self.norm1(y))
         return F.relu(self.norm2(self.conv2(y)))
 
-# %% ../../nbs/05_methods/32_sed_decoder.ipynb #d5a7ca99
+# %% ../../nbs/05_methods/32_sed_decoder.ipynb #057ad27f
 AGGREGATIONS = {'none': (), 'spatial': ('spatial',), 'class': ('class',), 'both': ('spatial', 'class')}
 FUSIONS = {'none': (), 'skip': ('skip',), 'skip+cost': ('skip', 'cost')}
 
@@ -132,19 +132,19 @@ class DecoderLayer(nn.Module):
         cost:Tensor|None,     # (M, g, 2h, 2w)
         pool:int=1,           # as for `ClassAggregation`
     ) -> Tensor:              # (M, C', 2h, 2w)
-        image = torch.arange(len(counts), device=x.device).repeat_interleave(torch.tensor(counts, device=x.device))
+        image = torch.repeat_interleave(torch.tensor(counts, device=x.device))
         if self.spatial is not None: x = self.spatial(x)
         if self.classes is not None: x = self.classes(x, counts, pool)
         return self.fusion(x, image, skip, cost)
 
-# %% ../../nbs/05_methods/32_sed_decoder.ipynb #186bf771
+# %% ../../nbs/05_methods/32_sed_decoder.ipynb #692f8f7b
 def survivors(
     logits:Tensor,        # (M, h, w)
     counts:Sequence[int], # maps of each image
     k:int,                # classes that each place names
 ) -> list[Tensor]:        # for each image, which of its maps are kept, in order
     "The maps that are among the best k at some place of their image."
-    best = [part.sort(0, descending=True, stable=True).indices[:k] for part in logits.split(list(counts))]
+    best = [part.sort(dim=0, descending=True, stable=True).indices[:k] for part in logits.split(list(counts))]
     return [indices.unique() for indices in best]
 
 # %% ../../nbs/05_methods/32_sed_decoder.ipynb #072dbaf3
