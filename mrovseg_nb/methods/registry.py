@@ -26,6 +26,7 @@ from .cliper import CLIPER_PRESETS, CLIPer, CLIPerConfig
 from .model_folders import model_folder, no_model, shipped_models
 from .proxyclip import PROXYCLIP_PRESETS, ProxyCLIP, ProxyCLIPConfig
 from .sed import SED, SED_PRESETS, SEDConfig
+from .san import SAN, SAN_PRESETS, SANConfig
 from .training_free import (
     ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIP, PlainCLIPConfig, SCLIPConfig, TrainingFree,
     maskclip_settings, training_free_presets)
@@ -120,6 +121,13 @@ register(Method(
     'Sun et al., CLIPer: Hierarchically Improving Spatial Representation of CLIP for Open-Vocabulary '
     'Semantic Segmentation, 2024',
     'https://arxiv.org/abs/2411.13836', towers=BLOCK_TOWERS, trains=False));
+
+# %% ../../nbs/05_methods/06_registry.ipynb #f8e8e7a8
+register(Method(
+    'san', 'SAN', SAN, SANConfig, SAN_PRESETS,
+    'Xu et al., Side Adapter Network for Open-Vocabulary Semantic Segmentation, CVPR 2023',
+    'https://arxiv.org/abs/2302.12242', towers=('vit', 'timm_vit'), no_decay=('pos', 'query'),
+    licence='apache-2.0'));
 
 # %% ../../nbs/05_methods/06_registry.ipynb #03fde845
 register(Method(
