@@ -26,6 +26,7 @@ from .cliper import CLIPER_PRESETS, CLIPer, CLIPerConfig
 from .model_folders import model_folder, no_model, shipped_models
 from .proxyclip import PROXYCLIP_PRESETS, ProxyCLIP, ProxyCLIPConfig
 from .sed import SED, SED_PRESETS, SEDConfig
+from .pat import PAT, PAT_PRESETS, PATConfig
 from .san import SAN, SAN_PRESETS, SANConfig
 from .training_free import (
     ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIP, PlainCLIPConfig, SCLIPConfig, TrainingFree,
@@ -127,6 +128,13 @@ register(Method(
     'san', 'SAN', SAN, SANConfig, SAN_PRESETS,
     'Xu et al., Side Adapter Network for Open-Vocabulary Semantic Segmentation, CVPR 2023',
     'https://arxiv.org/abs/2302.12242', towers=('vit', 'timm_vit'), no_decay=('pos', 'query'),
+    licence='apache-2.0'));
+
+# %% ../../nbs/05_methods/06_registry.ipynb #85fddb11
+register(Method(
+    'pat', 'PAT', PAT, PATConfig, PAT_PRESETS,
+    'Zhang et al., Incorporating Feature Pyramid Tokenization and Open Vocabulary Semantic Segmentation, 2024',
+    'https://arxiv.org/abs/2412.14145', towers=('vit', 'timm_vit'), no_decay=('pos', 'query', 'codes'),
     licence='apache-2.0'));
 
 # %% ../../nbs/05_methods/06_registry.ipynb #03fde845
