@@ -8,7 +8,7 @@ import json, os, random, signal, subprocess, sys, tempfile, time, unittest
 from hashlib import sha256
 from pathlib import Path
 
-STEPS = 16
+STEPS = dict(mrovseg=16, other=8)
 SMALLER = dict(                                   # changes of the preset `terrarium` of a method
     mrovseg=dict(blocks=2, queries=8, fusion_layers=(0, 2, 3, 4)),
     sed=dict(drop_path=0.3, dropout=0.3, channels=(16, 16, 8, 8), skip_channels=(4, 4, 4)))
@@ -30,7 +30,7 @@ def train_here(method, folder):
     def measure(model): return dict(miou=evaluate(model, scenes)['miou_present'])
     config = replace(model_config(f'{method}-terrarium'), **SMALLER.get(method, {}))
     train_model(config,
-          Recipe(steps=STEPS, batch=4, accumulate=2, warmup=4, ema=0.9, lanes=2,
+          Recipe(steps=STEPS.get(method, STEPS['other']), batch=4, accumulate=2, warmup=4, ema=0.9, lanes=2,
                  loss=LossWeights(points=128, ignored_as_none=True), **OTHERS.get(method, {})), folder,
           resume=True, every=1, progress=False, validation=Validation(measure, every=3))
 
@@ -106,8 +106,8 @@ class Resume(unittest.TestCase):
                 said = lambda: folder.with_suffix('.log').read_text()
                 self.assertEqual(process.wait(60), 0, said())
                 at = int(saved(folder)[-1].name[5:])
-                self.assertTrue(0 < at < STEPS)
-                self.assertIn(f'Stopped after step {at} of {STEPS}: resume from', said())
+                self.assertTrue(0 < at < STEPS['mrovseg'])
+                self.assertIn(f'Stopped after step {at} of {STEPS["mrovseg"]}: resume from', said())
                 self.assertEqual(finish(folder), whole)
 
 def record(runs, method):
@@ -126,7 +126,7 @@ def record(runs, method):
     write_record(Path(__file__).parents[1]/'data'/'results'/name, method=method,
                  what='runs killed by SIGKILL at random moments, every other one inside a save, and resumed; '
                        'are the weights those of a run that was not killed?',
-                 steps=STEPS, runs=outcome, identical=good, kills=sum(len(o['kills']) for o in outcome),
+                 steps=STEPS.get(method, STEPS['other']), runs=outcome, identical=good, kills=sum(len(o['kills']) for o in outcome),
                  kills_while_saving=inside, seconds=round(time.time() - t))
     print(f'{good} of {runs} runs ended with the weights of the run that was not killed; '
           f'{inside} kills fell into a save')
