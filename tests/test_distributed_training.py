@@ -21,7 +21,8 @@ from mrovseg_nb.training.trainer import TrainingStopped, Trainer, train_model
 CONFIG = replace(preset('terrarium'), blocks=2, queries=8, fusion_layers=(0, 2, 3, 4), p=0)
 RECIPE = Recipe(steps=20, batch=8, warmup=4, lanes=4, precision='no', loss=LossWeights(points=256))
 
-SHORT = replace(RECIPE, steps=4, batch=4, warmup=1, clip_lr=0.5, loss=LossWeights(points=256, ignored_as_none=True))
+SHORT = replace(RECIPE, steps=4, batch=4, warmup=1, clip_lr=0.5,
+                loss=LossWeights(points=256, ignored_as_none=True))
 NOISE = dict(sed=dict(drop_path=0.3, dropout=0.3))      # of the image tower, which SED trains
 
 def run(folder, accumulate, every=5):

@@ -2,7 +2,7 @@
 weights of one that was not: a run of each method that is trained.
 
     python -m unittest tests.test_resume     # 3 kills of MROVSeg, 2 of each other method, as in CI
-    python tests/test_resume.py 20 sed   # 20 runs, each killed once or twice; writes resume-sed.json of the results
+    python tests/test_resume.py 20 sed       # 20 runs, each killed once or twice; writes resume-sed.json
 """
 import json, os, random, signal, subprocess, sys, tempfile, time, unittest
 from hashlib import sha256
@@ -111,7 +111,7 @@ class Resume(unittest.TestCase):
                 self.assertEqual(finish(folder), whole)
 
 def record(runs, method):
-    "`runs` runs, each killed at least once; the outcome goes to data/results/resume.json, or resume-METHOD.json."
+    "`runs` runs, each killed at least once; the outcome goes to resume.json, or resume-METHOD.json."
     from mrovseg_nb.basics.records import write_record
     rng, outcome, t = random.Random(0), [], time.time()
     with tempfile.TemporaryDirectory() as tmp:
@@ -126,7 +126,8 @@ def record(runs, method):
     write_record(Path(__file__).parents[1]/'data'/'results'/name, method=method,
                  what='runs killed by SIGKILL at random moments, every other one inside a save, and resumed; '
                        'are the weights those of a run that was not killed?',
-                 steps=STEPS.get(method, STEPS['other']), runs=outcome, identical=good, kills=sum(len(o['kills']) for o in outcome),
+                 steps=STEPS.get(method, STEPS['other']), runs=outcome, identical=good,
+                 kills=sum(len(o['kills']) for o in outcome),
                  kills_while_saving=inside, seconds=round(time.time() - t))
     print(f'{good} of {runs} runs ended with the weights of the run that was not killed; '
           f'{inside} kills fell into a save')
