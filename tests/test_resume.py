@@ -48,7 +48,7 @@ def weights(folder):
 
 def finish(folder, method='mrovseg'):
     process = start(folder, method)
-    if process.wait(300): raise RuntimeError(Path(folder).with_suffix('.log').read_text())
+    if process.wait(600): raise RuntimeError(Path(folder).with_suffix('.log').read_text())
     return weights(folder)
 
 def newest(folder): return int(saved(folder)[-1].name[5:]) if saved(folder) else 0
