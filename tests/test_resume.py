@@ -55,12 +55,12 @@ def newest(folder): return int(saved(folder)[-1].name[5:]) if saved(folder) else
 
 def writing(folder): return list((folder/'checkpoints').glob('.writing-*'))
 
-def kill_and_resume(folder, rng, kills, method='mrovseg'):
-    "Kill `kills` times, every other time inside a save, after some further checkpoints; then let it end."
+def kill_and_resume(folder, rng, kills, method='mrovseg', least=0):
+    "Kill `kills` times, every other time inside a save, after `least` or more further checkpoints; let it end."
     said = []
     while len(said) < kills:
         process, aimed, deadline = start(folder, method), len(said) % 2 == 0, time.time() + 120
-        goal = newest(folder) + rng.randrange(0, 3)
+        goal = newest(folder) + rng.randrange(least, 3)
         while newest(folder) < goal or aimed and not writing(folder):
             if process.poll() is not None or time.time() > deadline: break
             time.sleep(0.0005 if aimed else 0.002)
@@ -89,8 +89,9 @@ class Resume(unittest.TestCase):
             with self.subTest(method), tempfile.TemporaryDirectory() as tmp:
                 whole = finish(Path(tmp)/'whole', method)
                 rng = random.Random(int(os.environ.get('SEED', 0)) + i)
-                said, killed = kill_and_resume(Path(tmp)/'killed', rng, 2, method)
+                said, killed = kill_and_resume(Path(tmp)/'killed', rng, 2, method, least=1)
                 self.assertEqual(len(said), 2, said)
+                self.assertTrue(all(0 < kill['step'] for kill in said), said)          # there was a checkpoint
                 self.assertEqual(killed, whole, said)
 
     def test_told_to_stop(self):
