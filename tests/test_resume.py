@@ -56,7 +56,7 @@ def newest(folder): return int(saved(folder)[-1].name[5:]) if saved(folder) else
 def writing(folder): return list((folder/'checkpoints').glob('.writing-*'))
 
 def kill_and_resume(folder, rng, kills, method='mrovseg', least=0):
-    "Kill `kills` times, every other time inside a save, after `least` or more further checkpoints; let it end."
+    "Kill `kills` times, every other time inside a save, `least` or more checkpoints later; let it end."
     said = []
     while len(said) < kills:
         process, aimed, deadline = start(folder, method), len(said) % 2 == 0, time.time() + 120
@@ -91,7 +91,7 @@ class Resume(unittest.TestCase):
                 rng = random.Random(int(os.environ.get('SEED', 0)) + i)
                 said, killed = kill_and_resume(Path(tmp)/'killed', rng, 2, method, least=1)
                 self.assertEqual(len(said), 2, said)
-                self.assertTrue(all(0 < kill['step'] for kill in said), said)          # there was a checkpoint
+                self.assertTrue(all(0 < kill['step'] for kill in said), said)
                 self.assertEqual(killed, whole, said)
 
     def test_told_to_stop(self):
