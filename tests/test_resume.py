@@ -2,13 +2,13 @@
 weights of one that was not: a run of each method that is trained.
 
     python -m unittest tests.test_resume     # 3 kills of MROVSeg, 2 of each other method, as in CI
-    python tests/test_resume.py 20 sed   # 20 runs, each killed once or twice; writes resume-sed.json of the results
+    python tests/test_resume.py 20 sed       # 20 runs, each killed once or twice; writes resume-sed.json
 """
 import json, os, random, signal, subprocess, sys, tempfile, time, unittest
 from hashlib import sha256
 from pathlib import Path
 
-STEPS = 16
+STEPS = dict(mrovseg=16, other=8)
 SMALLER = dict(                                   # changes of the preset `terrarium` of a method
     mrovseg=dict(blocks=2, queries=8, fusion_layers=(0, 2, 3, 4)),
     sed=dict(drop_path=0.3, dropout=0.3, channels=(16, 16, 8, 8), skip_channels=(4, 4, 4)))
@@ -30,7 +30,7 @@ def train_here(method, folder):
     def measure(model): return dict(miou=evaluate(model, scenes)['miou_present'])
     config = replace(model_config(f'{method}-terrarium'), **SMALLER.get(method, {}))
     train_model(config,
-          Recipe(steps=STEPS, batch=4, accumulate=2, warmup=4, ema=0.9, lanes=2,
+          Recipe(steps=STEPS.get(method, STEPS['other']), batch=4, accumulate=2, warmup=4, ema=0.9, lanes=2,
                  loss=LossWeights(points=128, ignored_as_none=True), **OTHERS.get(method, {})), folder,
           resume=True, every=1, progress=False, validation=Validation(measure, every=3))
 
@@ -48,19 +48,19 @@ def weights(folder):
 
 def finish(folder, method='mrovseg'):
     process = start(folder, method)
-    if process.wait(300): raise RuntimeError(Path(folder).with_suffix('.log').read_text())
+    if process.wait(600): raise RuntimeError(Path(folder).with_suffix('.log').read_text())
     return weights(folder)
 
 def newest(folder): return int(saved(folder)[-1].name[5:]) if saved(folder) else 0
 
 def writing(folder): return list((folder/'checkpoints').glob('.writing-*'))
 
-def kill_and_resume(folder, rng, kills, method='mrovseg'):
-    "Kill `kills` times, every other time inside a save, after some further checkpoints; then let it end."
+def kill_and_resume(folder, rng, kills, method='mrovseg', least=0):
+    "Kill `kills` times, every other time inside a save, `least` or more checkpoints later; let it end."
     said = []
     while len(said) < kills:
         process, aimed, deadline = start(folder, method), len(said) % 2 == 0, time.time() + 120
-        goal = newest(folder) + rng.randrange(0, 3)
+        goal = newest(folder) + rng.randrange(least, 3)
         while newest(folder) < goal or aimed and not writing(folder):
             if process.poll() is not None or time.time() > deadline: break
             time.sleep(0.0005 if aimed else 0.002)
@@ -89,8 +89,9 @@ class Resume(unittest.TestCase):
             with self.subTest(method), tempfile.TemporaryDirectory() as tmp:
                 whole = finish(Path(tmp)/'whole', method)
                 rng = random.Random(int(os.environ.get('SEED', 0)) + i)
-                said, killed = kill_and_resume(Path(tmp)/'killed', rng, 2, method)
+                said, killed = kill_and_resume(Path(tmp)/'killed', rng, 2, method, least=1)
                 self.assertEqual(len(said), 2, said)
+                self.assertTrue(all(0 < kill['step'] for kill in said), said)
                 self.assertEqual(killed, whole, said)
 
     def test_told_to_stop(self):
@@ -106,12 +107,12 @@ class Resume(unittest.TestCase):
                 said = lambda: folder.with_suffix('.log').read_text()
                 self.assertEqual(process.wait(60), 0, said())
                 at = int(saved(folder)[-1].name[5:])
-                self.assertTrue(0 < at < STEPS)
-                self.assertIn(f'Stopped after step {at} of {STEPS}: resume from', said())
+                self.assertTrue(0 < at < STEPS['mrovseg'])
+                self.assertIn(f'Stopped after step {at} of {STEPS["mrovseg"]}: resume from', said())
                 self.assertEqual(finish(folder), whole)
 
 def record(runs, method):
-    "`runs` runs, each killed at least once; the outcome goes to data/results/resume.json, or resume-METHOD.json."
+    "`runs` runs, each killed at least once; the outcome goes to resume.json, or resume-METHOD.json."
     from mrovseg_nb.basics.records import write_record
     rng, outcome, t = random.Random(0), [], time.time()
     with tempfile.TemporaryDirectory() as tmp:
@@ -126,7 +127,8 @@ def record(runs, method):
     write_record(Path(__file__).parents[1]/'data'/'results'/name, method=method,
                  what='runs killed by SIGKILL at random moments, every other one inside a save, and resumed; '
                        'are the weights those of a run that was not killed?',
-                 steps=STEPS, runs=outcome, identical=good, kills=sum(len(o['kills']) for o in outcome),
+                 steps=STEPS.get(method, STEPS['other']), runs=outcome, identical=good,
+                 kills=sum(len(o['kills']) for o in outcome),
                  kills_while_saving=inside, seconds=round(time.time() - t))
     print(f'{good} of {runs} runs ended with the weights of the run that was not killed; '
           f'{inside} kills fell into a save')

@@ -76,8 +76,8 @@ def train_tower(self:ConvCLIP,
 ) -> None:
     "Let `train` switch on the noise of training; which weights learn is their `requires_grad`."
     if any(isinstance(m, _BatchNorm) for m in self.visual.modules()):
-        raise ValueError(f'The image tower of {self.name!r} has batch norms, whose running means would be lost '
-                         'with each checkpoint: it cannot be trained')
+        raise ValueError(f'The image tower of {self.name!r} has batch norms, whose running means would be '
+                         'lost with each checkpoint: it cannot be trained')
     blocks = [block for stage in self.visual.trunk.stages for block in stage.blocks]
     for i, block in enumerate(blocks): block.drop_path = DropPath(drop_path*i/(len(blocks) - 1))
     next(m for m in self.visual.head.modules() if isinstance(m, nn.Dropout)).p = dropout

@@ -27,7 +27,7 @@ class LossWeights:
     dice: float = 5.
     no_object: float = 0.1 # of a query without a target, in the cross-entropy
     points: int = 12544    # for each mask, 112 x 112
-    ignored_as_none: bool = False # scores of pixels: an ignored pixel has none of the classes (SED); False: no loss
+    ignored_as_none: bool = False # scores of pixels: is an ignored one of none of the classes (SED)?
 
 # %% ../../nbs/07_training/01_recipes.ipynb #149f268a
 OWN_DATA = 'own'
@@ -89,7 +89,7 @@ COCO = Recipe(
     model='vit-b-16', data='coco-stuff', augment=san_augmentation(640), steps=60_000, batch=32, lanes=64,
     workers=4,
     lr=1e-4, warmup=0, weight_decay=1e-4, clip_norm=0.01, precision='fp16', loss=LossWeights())
-SED = dict(schedule='cosine', clip_lr=0.01, precision='no') # of all recipes of SED; the factor is of its Table 5b
+SED = dict(schedule='cosine', clip_lr=0.01, precision='no')               # of all recipes of SED; Table 5b
 SED_TERRARIUM = Recipe(
     model='sed-terrarium', loss=LossWeights(points=1024, ignored_as_none=True), **SED)
 ABLATION = dict(steps=800, batch=4, warmup=40, workers=0)
@@ -204,7 +204,8 @@ SED_SOURCES = SAN_SOURCES | dict.fromkeys(
     'ema': 'SED has none', 'power': 'not used: the schedule is cosine',
     'precision': "SED's configuration: no mixed precision", 'loss': 'not used: its masks are of pixels',
     'loss.ignored_as_none': "SED's code: no class is right where nothing is labelled"}
-PAT_SOURCES = SAN_SOURCES | dict.fromkeys(('batch', 'lr', 'weight_decay', 'steps'), 'PAT IV-A') | dict.fromkeys(
+PAT_SOURCES = SAN_SOURCES | dict.fromkeys(
+    ('batch', 'lr', 'weight_decay', 'steps'), 'PAT IV-A') | dict.fromkeys(
     ('warmup', 'schedule', 'power', 'clip_norm', 'precision', 'clip_lr'), 'SAN: PAT does not say') | {
     'model': 'PAT IV-A: CLIP ViT-B/16', 'data': 'PAT IV-A', 'augment': 'PAT IV-A: as SAN',
     'augment.crop': 'PAT IV-A: 640 x 640', 'loss': 'PAT IV-A: as SAN', 'ema': 'PAT does not say',

@@ -119,7 +119,8 @@ def step(self:Stepper,
     step:int, # from 0
 ) -> float:   # norm of the gradient before it is clipped
     "Clip the gradient and update the weights."
-    for g, rate in zip(self.optimizer.param_groups, self.rates): g['lr'] = rate*learning_rate(step, self.recipe)
+    for g, rate in zip(self.optimizer.param_groups, self.rates):
+        g['lr'] = rate*learning_rate(step, self.recipe)
     norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm))
     if not isfinite(norm) and not self.accelerator.scaler: raise FloatingPointError(f'The gradient is {norm}')
     self.optimizer.step(); self.optimizer.zero_grad()
