@@ -126,8 +126,8 @@ def rfid(
     missing = [p for p in ('torchmetrics', 'torch_fidelity') if not find_spec(p)]
     if not file.is_file(): missing.append(str(file))
     if missing:
-        raise ValueError(f'The rFID needs {", ".join(missing)}: without, `reconstruction_quality` gives PSNR, SSIM and '
-                         "the distances in CLIP's features")
+        raise ValueError(f'The rFID needs {", ".join(missing)}: without, `reconstruction_quality` gives '
+                         "PSNR, SSIM and the distances in CLIP's features")
     from torchmetrics.image.fid import FrechetInceptionDistance
     metric = FrechetInceptionDistance(normalize=True, feature_extractor_weights_path=str(file))
     for images, is_real in ((real, True), (made, False)): metric.update(images, real=is_real)
