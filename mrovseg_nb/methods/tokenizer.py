@@ -100,7 +100,7 @@ def ssim(
     "Structural similarity of each image, averaged over windows and channels."
     g = torch.exp(-(torch.arange(11.) - 5)**2/(2*1.5**2)).to(a)
     g = (g/g.sum()).outer(g/g.sum()).expand(3, 1, 11, 11)
-    mean = lambda x: F.conv2d(x, g, groups=3)
+    mean = lambda x: F.conv2d(F.pad(x, (5, 5, 5, 5), mode='reflect'), g, groups=3)
     A, B = mean(a), mean(b)
     var_a, var_b, cov = mean(a*a) - A*A, mean(b*b) - B*B, mean(a*b) - A*B
     same = (2*A*B + 0.01**2)*(2*cov + 0.03**2)/((A*A + B*B + 0.01**2)*(var_a + var_b + 0.03**2))
