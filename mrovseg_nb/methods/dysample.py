@@ -37,7 +37,8 @@ class DySample(nn.Module):
     ) -> Tensor:        # (B*g, s*H, s*W, 2), (x, y) in pixels of the small map
         "Where the small map is read."
         (H, W), s = x.shape[-2:], self.factor
-        moved = rearrange(0.25*self.offset(x), 'b (g i j d) h w -> (b g) (h i) (w j) d', g=self.groups, i=s, j=s)
+        moved = rearrange(0.25*self.offset(x), 'b (g i j d) h w -> (b g) (h i) (w j) d',
+                          g=self.groups, i=s, j=s)
         ys, xs = ((torch.arange(n)[:, None] + 0.5 + regular_offsets(s)).flatten().to(x) for n in (H, W))
         return moved + torch.stack([xs.expand(len(ys), -1), ys[:, None].expand(-1, len(xs))], -1)
     def forward(self,

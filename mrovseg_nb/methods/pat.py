@@ -18,7 +18,8 @@ from ..clip.outputs import Output
 from ..clip.text_embeddings import TextVectors
 from .dysample import DySample
 from .pat_decoder import STAGES, PyramidDecoder
-from .pat_losses import clip_layers, crf_loss, feature_distance, reconstruction_losses, tv_loss
+from .pat_losses import (
+    clip_layers, crf_loss, feature_distance, reconstruction_losses, tv_loss)
 from .san import SAN, SAN_PRESETS, SANConfig
 from .side_network import SideDecoder
 from .vmf_tokens import VMFVQ, HSAttn, Quantized, TokenMixer
@@ -61,7 +62,7 @@ PAT_PRESETS = {
 
 # %% ../../nbs/05_methods/45_pat.ipynb #81516590
 class PyramidStage(nn.Module):
-    "A stage of the feature pyramid: one codebook, used by the pixel branch and by the semantic branch (Fig. 4)."
+    "A stage of the feature pyramid: one codebook for the pixel and the semantic branch (Fig. 4)."
     def __init__(self,
         c:PATConfig,
         i:int,             # its number: 0 early, 1 mid, 2 late
@@ -127,10 +128,13 @@ class PAT(SAN):
         c = config
         if c.clustering not in ('vmf', 'none'):
             raise ValueError(f'Unknown clustering {c.clustering!r}: choose from vmf, none')
-        for name, n, of in (('codes', 4, 'early, mid, late and latent'), ('scales', 3, 'early, mid and late')):
-            if len(getattr(c, name)) != n: raise ValueError(f'PAT has {n} {name} ({of}), not {getattr(c, name)}')
+        parts = dict(codes=(*STAGES, 'latent'), scales=STAGES)
+        for name, of in parts.items():
+            if len(given := getattr(c, name)) != len(of):
+                raise ValueError(f'PAT has {len(of)} {name} ({", ".join(of)}), not {given}')
         if len(c.fusion_layers) < 3:
-            raise ValueError(f'PAT tokenizes the last three fusion_layers, and there are only {c.fusion_layers}')
+            raise ValueError('PAT tokenizes the last three fusion_layers, and there are only '
+                             f'{c.fusion_layers}')
         super().__init__(c, clip)
         C, D, decoder = c.code_dim, c.decoder_dim, dict(
             code_dim=c.code_dim, dim=c.decoder_dim, heads=c.decoder_heads, scales=c.scales, decoded=c.decoded,
@@ -201,7 +205,7 @@ def latent_codes(self:PAT,
 def all_codes(self:PAT,
     images:Tensor,           # (B, 3, h, w) in [0, 1], of any size
 ) -> tuple[dict[str, Quantized], Tensor, list[Tensor], tuple[int, int]]:
-    "Codes of early, mid, late and latent; global tokens (B, N, D); tokens of CLIP's first layers; their grid."
+    "The codes of all four codebooks; global tokens (B, N, D); tokens of CLIP's layers; their grid."
     x, layers, grid = self.encode(images)
     maps = self.clip_maps(layers, grid)
     e_global, z = self.side_features(x, maps)
@@ -225,7 +229,8 @@ def clip_input(self:PAT,
     images:Tensor,                   # (B, 3, H, W) in [0, 1]
 ) -> Tensor:                         # (B, 3, h, w), whole tokens of CLIP
     "Images as small as CLIP sees them."
-    low = F.interpolate(images, scale_factor=self.config.clip_resolution, mode='bilinear', align_corners=False)
+    scale = self.config.clip_resolution
+    low = F.interpolate(images, scale_factor=scale, mode='bilinear', align_corners=False)
     h, w = (s - s % self.clip.patch for s in low.shape[-2:])
     return low[..., :h, :w]
 

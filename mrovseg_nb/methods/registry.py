@@ -25,6 +25,10 @@ from ..clip.model_files import config_from_json, read_config, read_weights, writ
 from .cliper import CLIPER_PRESETS, CLIPer, CLIPerConfig
 from .model_folders import model_folder, no_model, shipped_models
 from .proxyclip import PROXYCLIP_PRESETS, ProxyCLIP, ProxyCLIPConfig
+from .pat import PAT, PAT_PRESETS, PATConfig
+from .published_files import where_to_get
+from .published_weights import load_published
+from .san import SAN, SAN_PRESETS, SANConfig
 from .sed import SED, SED_PRESETS, SEDConfig
 from .training_free import (
     ClearCLIPConfig, MaskCLIPConfig, NACLIPConfig, PlainCLIP, PlainCLIPConfig, SCLIPConfig, TrainingFree,
@@ -120,6 +124,20 @@ register(Method(
     'Sun et al., CLIPer: Hierarchically Improving Spatial Representation of CLIP for Open-Vocabulary '
     'Semantic Segmentation, 2024',
     'https://arxiv.org/abs/2411.13836', towers=BLOCK_TOWERS, trains=False));
+
+# %% ../../nbs/05_methods/06_registry.ipynb #f8e8e7a8
+register(Method(
+    'san', 'SAN', SAN, SANConfig, SAN_PRESETS,
+    'Xu et al., Side Adapter Network for Open-Vocabulary Semantic Segmentation, CVPR 2023',
+    'https://arxiv.org/abs/2302.12242', towers=('vit', 'timm_vit'), no_decay=('pos', 'query'),
+    licence='apache-2.0'));
+
+# %% ../../nbs/05_methods/06_registry.ipynb #85fddb11
+register(Method(
+    'pat', 'PAT', PAT, PATConfig, PAT_PRESETS,
+    'Zhang et al., Incorporating Feature Pyramid Tokenization and Open Vocabulary Semantic Segmentation, 2024',
+    'https://arxiv.org/abs/2412.14145', towers=('vit', 'timm_vit'), no_decay=('pos', 'query', 'codes'),
+    licence='apache-2.0'));
 
 # %% ../../nbs/05_methods/06_registry.ipynb #03fde845
 register(Method(
@@ -239,13 +257,13 @@ def create_model(
 
 # %% ../../nbs/05_methods/06_registry.ipynb #c4053a6a
 def trained_model_folder(
-    name:str|Path,    # a shipped name, a folder, or a hub id
+    name:str|Path,    # a shipped name, a folder, a file of published weights, or a hub id
     **options,        # for the Hub: revision, token, cache_dir, local_files_only, ...
-) -> Path:
-    "As `model_folder`; for a preset the error says that it has no weights."
+) -> Path:            # the folder, or the file
+    "As `model_folder`; for a preset the error says that it has no weights, or where they are."
     check_names(options, inspect.signature(snapshot_download).parameters, 'The Hub has no option')
     without = {*list_models(trained=False)} - {*shipped_models()}
-    if str(name) in without and not Path(name).is_dir():
+    if str(name) in without and not Path(name).exists() and not where_to_get(name):
         raise no_model(name, 'this preset comes without weights, which is what create_model builds')
     return model_folder(name, **options)
 
@@ -260,7 +278,8 @@ def save_model(
     write_model(model, folder, method_of(model).name, classes, with_clip)
 
 def load_model(
-    name:str|Path,                   # a shipped name, a preset that needs no training, a folder, a hub id
+    name:str|Path,                   # a shipped name, a preset that needs no training, a folder, a hub id,
+                                     # a file of published weights
     clip_weights:str|Path|None=None, # a file with the weights of its CLIP; None: those that it was saved with
     files:dict|None=None,            # other files of its configuration: dict(backbone_weights=...), ProxyCLIP
     **options,                       # for the Hub: revision, token, cache_dir, local_files_only, ...
@@ -272,6 +291,10 @@ def load_model(
         if files: config = config_from_json(asdict(config), type(config), files)
         return build_model(config).eval()
     folder = trained_model_folder(name, **options)
+    if folder.is_file():
+        model, _ = load_published(folder, clip_weights)
+        if files: config_from_json(asdict(model.config), type(model.config), files)   # an error: it has none
+        return model
     description = read_config(folder, clip_weights)
     config = read_model_config(description, folder, files)
     try: model = build_model(config)

@@ -134,7 +134,7 @@ class DecoderLayer(nn.Module):
         cost:Tensor|None,     # (M, g, 2h, 2w)
         pool:int=1,           # as for `ClassAggregation`
     ) -> Tensor:              # (M, C', 2h, 2w)
-        image = torch.repeat_interleave(torch.tensor(counts, device=x.device))
+        image = torch.repeat_interleave(torch.tensor(counts)).to(x.device)
         if self.spatial is not None: x = self.spatial(x)
         if self.classes is not None: x = self.classes(x, counts, pool)
         return self.fusion(x, image, skip, cost)
@@ -146,6 +146,7 @@ def survivors(
     k:int,                # classes that each place names
 ) -> list[Tensor]:        # for each image, which of its maps are kept, in order
     "The maps that are among the best k at some place of their image."
+    if logits.is_meta: return [torch.arange(n, device='meta') for n in counts]      # nothing is known of them
     best = [part.sort(dim=0, descending=True, stable=True).indices[:k] for part in logits.split(list(counts))]
     return [indices.unique() for indices in best]
 

@@ -100,7 +100,7 @@ def ssim(
     "Structural similarity of each image, averaged over windows and channels."
     g = torch.exp(-(torch.arange(11.) - 5)**2/(2*1.5**2)).to(a)
     g = (g/g.sum()).outer(g/g.sum()).expand(3, 1, 11, 11)
-    mean = lambda x: F.conv2d(x, g, groups=3)
+    mean = lambda x: F.conv2d(F.pad(x, (5, 5, 5, 5), mode='reflect'), g, groups=3)
     A, B = mean(a), mean(b)
     var_a, var_b, cov = mean(a*a) - A*A, mean(b*b) - B*B, mean(a*b) - A*B
     same = (2*A*B + 0.01**2)*(2*cov + 0.03**2)/((A*A + B*B + 0.01**2)*(var_a + var_b + 0.03**2))
@@ -126,8 +126,8 @@ def rfid(
     missing = [p for p in ('torchmetrics', 'torch_fidelity') if not find_spec(p)]
     if not file.is_file(): missing.append(str(file))
     if missing:
-        raise ValueError(f'The rFID needs {", ".join(missing)}: without, `reconstruction_quality` gives PSNR, SSIM and '
-                         "the distances in CLIP's features")
+        raise ValueError(f'The rFID needs {", ".join(missing)}: without, `reconstruction_quality` gives '
+                         "PSNR, SSIM and the distances in CLIP's features")
     from torchmetrics.image.fid import FrechetInceptionDistance
     metric = FrechetInceptionDistance(normalize=True, feature_extractor_weights_path=str(file))
     for images, is_real in ((real, True), (made, False)): metric.update(images, real=is_real)

@@ -95,7 +95,7 @@ class VMFVQ(nn.Module):
         z:Tensor,                # (B, C, h, w) features
     ) -> Quantized:
         "The code of each position."
-        flat, e = self.unit(z, 1).float().movedim(1, -1).flatten(0, 2), self.codebook.float()  # (L, C), (K, C)
+        flat, e = self.unit(z, 1).float().movedim(1, -1).flatten(0, 2), self.codebook.float()    # (L, C)
         with torch.autocast('cpu' if z.is_meta else z.device.type, enabled=False):
             if self.vmf: closeness = flat.detach() @ e.T                                     # (L, K) cosines
             else: closeness = -torch.cdist(flat.detach(), e)**2
@@ -106,9 +106,9 @@ class VMFVQ(nn.Module):
             moved = 2 - 2*(self.kappa*closeness).logsumexp(-1).mean()/self.kappa
             moved = moved + self.balance*self.imbalance(flat, e)
         else: moved = ((flat.detach() - code)**2).sum(-1).mean()
-        z_q = flat + (code - flat).detach()                                                  # straight through
-        shape = z.shape[0], *z.shape[2:]
-        return Quantized(z_q.unflatten(0, shape).movedim(-1, 1), tokens.view(shape), moved + self.commitment*commitment)
+        z_q, shape = flat + (code - flat).detach(), (z.shape[0], *z.shape[2:])          # straight through
+        return Quantized(z_q.unflatten(0, shape).movedim(-1, 1), tokens.view(shape),
+                         moved + self.commitment*commitment)
 
 # %% ../../nbs/05_methods/41_vmf_tokens.ipynb #8745bcd2
 def code_perplexity(
