@@ -34,7 +34,7 @@ class PATConfig(SANConfig):
     clustering: str = 'vmf'              # or 'none': plain VQ and plain attention (Table II)
     kappa: float = 20.                   # concentration of the vMF densities
     commitment: float = 0.25             # of the features to their codes (VQ-VAE)
-    balance: float = 1.                  # of the term that keeps all codes in use
+    balance: float = 1.                  # of the term that keeps all codes in use; only with 'vmf'
     token_mixer: bool = True             # are tokens passed on to stages and queries? (Table II)
     pixel_residual: bool = True          # are pixels added to the features of CLIP? (Table II)
     unified_tokens: bool = False         # queries are mixtures of the latent codebook (Table II)
@@ -263,9 +263,7 @@ def forward(self:PAT,
     text:Tensor|TextVectors, # (K, E) unit vectors, or T vectors of K classes
 ) -> Output:                 # masks (B, N, H', W') of the padded image, classes (B, N, K + 1)
     "Masks and classes of the queries; in training also the losses of the tokens."
-    if self.training and self.padded_size(images.shape[-2:]) != tuple(images.shape[-2:]):
-        raise ValueError(f'The sides of images to train on are multiples of {self.config.pad_to} pixels, '
-                         f'unlike {images.shape[-2]} x {images.shape[-1]}')
+    self.check_training_size(images)
     codes, e_global, layers, grid = self.all_codes(images)
     given, out = {name: q.z_q for name, q in codes.items()}, []
     decoded, Q = self.decode(given['latent'], given, self.to_decoder(e_global))

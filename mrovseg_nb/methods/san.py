@@ -89,6 +89,16 @@ def padded_size(self:SAN,
     return tuple(s + -s % self.config.pad_to for s in size)
 
 @patch
+def check_training_size(self:SAN,
+    images:Tensor, # (B, 3, h, w)
+) -> None:
+    "Refuse to train on images that would be padded: their masks have no padding."
+    h, w = images.shape[-2:]
+    if self.training and self.padded_size((h, w)) != (h, w):
+        raise ValueError(f'The sides of images to train on are multiples of {self.config.pad_to} pixels, '
+                         f'unlike {h} x {w}')
+
+@patch
 def encode(self:SAN,
     images:Tensor, # (B, 3, h, w) in [0, 1], of any size
 ) -> tuple[Tensor, list[Tensor], tuple[int, int]]:
@@ -98,6 +108,9 @@ def encode(self:SAN,
     x = F.pad(self.clip.normalise(images), (0, W - w, 0, H - h))
     low = F.interpolate(x, scale_factor=c.clip_resolution, mode='bilinear', align_corners=False)
     h, w = (s - s % self.clip.patch for s in low.shape[-2:])
+    if not h*w:
+        raise ValueError(f'An image of {H} x {W} pixels is {low.shape[-2]} x {low.shape[-1]} for CLIP, less '
+                         f'than one token of {self.clip.patch}: resize the image first')
     layers, grid = self.clip.layer_tokens(low[..., :h, :w], max(c.cls_layer, *c.fusion_layers))
     return x, layers, grid
 
@@ -130,9 +143,7 @@ def forward(self:SAN,
     text:Tensor|TextVectors, # (K, E) unit vectors, or T vectors of K classes
 ) -> Output:                 # masks (B, N, H/P, W/P) of the padded image, classes (B, N, K + 1)
     "Masks and classes of the queries."
-    if self.training and self.padded_size(images.shape[-2:]) != tuple(images.shape[-2:]):
-        raise ValueError(f'The sides of images to train on are multiples of {self.config.pad_to} pixels, '
-                         f'unlike {images.shape[-2]} x {images.shape[-1]}')
+    self.check_training_size(images)
     x, layers, grid = self.encode(images)
     stages, out = self.side(x, self.clip_maps(layers, grid)), []
     for Q, H in stages[-2:] if self.training else stages[-1:]:
@@ -211,9 +222,11 @@ def check_official(
     "Refuse weights that are missing or have another size."
     if missing := sorted(needed.keys() - weights.keys()):
         raise ValueError(f'{len(missing)} weights are missing in the state dict of SAN: {", ".join(missing)}')
-    wrong = [n for n, w in needed.items() if weights[n].numel() != w.numel()]
+    sides = lambda w: [s for s in w.shape if s > 1]                  # some files have axes of size 1 more
+    wrong = [n for n, w in needed.items() if sides(weights[n]) != sides(w)]
     if not wrong: return
-    width = weights['side_adapter_network.fusion_layers.layer_0.input_proj.1.weight'].shape[1]
+    fusion = weights['side_adapter_network.fusion_layers.layer_0.input_proj.1.weight']
+    width = fusion.shape[1] if fusion.ndim > 1 else None
     others = [p.clip for p in SAN_PRESETS.values() if clip_config(p.clip)['vision_cfg'].get('width') == width]
     fits = f'this is a SAN on {" or ".join(others)}, ' if others and clip_name not in others else ''
     theirs, ours = (tuple(w[wrong[0]].shape) for w in (weights, needed))

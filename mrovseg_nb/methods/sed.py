@@ -77,6 +77,9 @@ class SED(OpenVocabularyModel):
         if not 1 <= c.layers <= len(c.skip_channels) or len(c.channels) <= c.layers:
             raise ValueError(f'A decoder of {c.layers} layers needs as many skip_channels and one more '
                              f'channels, not {len(c.skip_channels)} and {len(c.channels)}')
+        if c.k < 0 or min(c.pool, c.train_pool) < 1:
+            raise ValueError('SED keeps k classes (0: all) and compares them in cells of at least 1 place: '
+                             f'k={c.k}, pool={c.pool}, train_pool={c.train_pool} are not allowed')
         super().__init__(c, load_clip(c.clip, c.pretrained) if clip is None else clip)
         self.templates = len(template_set(c.template))                        # P
         train_stages(self.clip, c.frozen_stages)
@@ -201,6 +204,9 @@ def from_official(
     check_weights(weights, {official: ours[n] for n, official in names.items()}, f'SED on {clip_name}')
     model.load_state_dict({n: weights[official] for n, official in names.items()}, strict=False)
     if not absent: model.clip.origin = 'the published weights of SED'
+    elif clip_weights is not None and 'image' in absent:
+        warnings.warn(f'The weights have no image tower, which SED trains: that of {source} is used, which '
+                      'was not trained with this decoder', stacklevel=2)
     elif clip_weights is None:
         warnings.warn(f'The weights have no {" and no ".join(absent)} tower, so CLIP has a random one: give '
                       'clip_weights, a tag of open_clip or a file', stacklevel=2)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUP', 'AGGREGATIONS', 'FUSIONS', 'FEWER', 'SpatialAggregation', 'linear_attention', 'ClassAggregation',
-           'SkipFusion', 'DecoderLayer', 'survivors', 'Decoded', 'GradualFusionDecoder', 'in_order']
+           'SkipFusion', 'DecoderLayer', 'survivors', 'in_order', 'Decoded', 'GradualFusionDecoder']
 
 # %% ../../nbs/05_methods/09_sed_decoder.ipynb #7ef283f1
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ class SpatialAggregation(nn.Module):
         d:int,        # C, channels
         kernel:int=9, # odd (Table 6 a)
     ):
+        if kernel < 1 or kernel % 2 == 0: raise ValueError(f'The kernel has an odd size, not {kernel}')
         super().__init__()
         self.depthwise = nn.Conv2d(d, d, kernel, padding=kernel//2, groups=d)
         self.norm = nn.LayerNorm(d, eps=1e-6)
@@ -55,6 +56,7 @@ class ClassAggregation(nn.Module):
         d:int,       # C, channels
         heads:int=4,
     ):
+        if d % heads: raise ValueError(f'{d} channels cannot be shared by {heads} heads')
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(d), nn.LayerNorm(d)
@@ -75,6 +77,7 @@ class ClassAggregation(nn.Module):
         counts:Sequence[int],  # maps of each image
         pool:int=1,            # side of the cells in which places are averaged
     ) -> Tensor:               # (M, C, h, w)
+        pool = min(pool, *x.shape[-2:])                               # a small map may be less than a cell
         small = F.avg_pool2d(x, pool) if pool > 1 else x
         if len(set(counts)) == 1: y = self.attend(small.unflatten(0, (len(counts), -1))).flatten(0, 1)
         else: y = torch.cat([self.attend(part[None])[0] for part in small.split(list(counts))])
@@ -150,6 +153,15 @@ def survivors(
     best = [part.sort(dim=0, descending=True, stable=True).indices[:k] for part in logits.split(list(counts))]
     return [indices.unique() for indices in best]
 
+# %% ../../nbs/05_methods/09_sed_decoder.ipynb #95fb1ba4
+FEWER = 'give fewer classes or images, or let fewer be kept (a smaller k)'
+
+def in_order(
+    x:Tensor, # (M, C, h, w)
+) -> Tensor:  # the same values, the channels of a place side by side in memory
+    "Maps in the one memory layout of the decoder, in which its convolutions are fastest on a processor."
+    return x.contiguous(memory_format=torch.channels_last)
+
 # %% ../../nbs/05_methods/09_sed_decoder.ipynb #4a8d1fae
 @dataclass
 class Decoded:
@@ -219,15 +231,6 @@ class GradualFusionDecoder(nn.Module):
             skip = self.finer_map(i, skips[i], size) if self.skips is not None else None
             x = in_order(layer(x, counts, skip, cost if self.costs is not None else None, pool))
         return Decoded(self.heads[-1](x)[:, 0], classes, counts, aux)
-
-# %% ../../nbs/05_methods/09_sed_decoder.ipynb #95fb1ba4
-FEWER = 'give fewer classes or images, or let fewer be kept (a smaller k)'
-
-def in_order(
-    x:Tensor, # (M, C, h, w)
-) -> Tensor:  # the same values, the channels of a place side by side in memory
-    "Maps in the one memory layout of the decoder, in which its convolutions are fastest on a processor."
-    return x.contiguous(memory_format=torch.channels_last)
 
 # %% ../../nbs/05_methods/09_sed_decoder.ipynb #2898da73
 @patch

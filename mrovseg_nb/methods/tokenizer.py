@@ -73,7 +73,7 @@ class TokenDecoder(nn.Module):
         if self.decode_pixels is None: self.decode.attend = None              # nothing asks for masks here
         else: self.decode = None
         self.to_image = deepcopy(model.to_image)
-    codebooks = lambda self: self.vq
+    def codebooks(self) -> nn.ModuleDict: return self.vq
     image_of_codes, reconstruct = PAT.image_of_codes, PAT.reconstruct
     def forward(self, tokens:ImageTokens) -> Tensor: return self.reconstruct(tokens)
 
@@ -107,9 +107,10 @@ def ssim(
     return same.mean((1, 2, 3))
 
 def frechet_distance(
-    a:Tensor, b:Tensor,   # (n, E) and (m, E) features
+    a:Tensor, b:Tensor,   # (n, E) and (m, E) features, n and m at least 2
 ) -> float:               # 0 or more
     "Distance of two Gaussians with the means and covariances of the features."
+    if min(len(a), len(b)) < 2: raise ValueError(f'A covariance needs 2 images, not {min(len(a), len(b))}')
     a, b = a.double(), b.double()
     roots = torch.linalg.eigvals(a.T.cov() @ b.T.cov()).sqrt().real.sum()
     return float(((a.mean(0) - b.mean(0))**2).sum() + a.T.cov().trace() + b.T.cov().trace() - 2*roots)
@@ -137,9 +138,10 @@ def rfid(
 @torch.no_grad()
 def reconstruction_quality(
     model:PAT,
-    images:Sequence[np.ndarray],   # (H, W, 3) uint8 each
+    images:Sequence[np.ndarray],   # (H, W, 3) uint8 each, at least 2
 ) -> dict:                         # psnr, ssim, clip_distance, clip_frechet, perplexity
     "How near the reconstructions of images are to them."
+    if len(images) < 2: raise ValueError(f'The Fréchet distance needs 2 images, not {len(images)}')
     found, vectors, used = [], [], {name: [] for name in CODEBOOKS}
     for _, batch in model.batches(list(images)):
         for real in batch.split(16):
