@@ -162,10 +162,13 @@ def official_names(
 def with_prefix(
     state_dict:Mapping, # as it is in a file
 ) -> dict[str, Tensor]: # the weights by their full published names
-    "The weights of a published file, also of its part `model`, and of names without their prefix."
+    "The weights of a published file or of its part `model`, with their prefix, without it, or a longer one."
     weights = state_dict['model'] if isinstance(state_dict.get('model'), Mapping) else state_dict
-    known = any(name.startswith(OFFICIAL) for name in weights)
-    return {name if known else OFFICIAL + name: w for name, w in weights.items() if isinstance(w, Tensor)}
+    weights, mark = {n: w for n, w in weights.items() if isinstance(w, Tensor)}, 'transformer.conv1.weight'
+    found = [n.removesuffix(mark) for n in weights if n.endswith(mark)]      # like 'module.' + OFFICIAL
+    known = OFFICIAL if any(n.startswith(OFFICIAL) for n in weights) else ''
+    prefix = found[0] if len(found) == 1 else known
+    return {OFFICIAL + n.removeprefix(prefix) if n.startswith(prefix) else n: w for n, w in weights.items()}
 
 def check_weights(
     weights:Mapping[str, Tensor],  # by any names
