@@ -48,8 +48,8 @@ class SEDConfig(ModelConfig):
     train_pool: int = 2                     # the same in training
     k: int = 8                              # classes that each place keeps, in evaluation; 0: all (Table 7)
     frozen_stages: int = 0                  # of the image tower: 0 none, 1 L0, ..., 4 all (Table 5 a)
-    drop_path: float = 0.                   # of the image tower in training
-    dropout: float = 0.                     # of its head in training
+    drop_path: float = 0.                   # of the image tower in training (hierarchical encoder)
+    dropout: float = 0.                     # of its head in training (the same)
 
 # %% ../../nbs/05_methods/10_sed.ipynb #38878cb5
 SED_PRESETS = {
