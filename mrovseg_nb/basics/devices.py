@@ -39,7 +39,7 @@ def is_out_of_memory(e:BaseException) -> bool:
                                           ('out of memory' in text or 'DefaultCPUAllocator' in text))
 
 # %% ../../nbs/01_basics/10_devices.ipynb #fb7931ff
-CGROUP = Path('/sys/fs/cgroup')    # the limits of a container, on Linux
+CGROUP = Path('/sys/fs/cgroup')    # the limits of a container: control groups of Linux, version 2
 
 def free_memory(
     device:'torch.device', # of a tensor
