@@ -4,12 +4,14 @@ SAN: san/model of github.com/MendelXu/SAN. SED: sed/modeling of github.com/xb534
 the state dicts of the official models, built with the official code; the numbers of SAN's trained weights are
 those of its training logs. The tensors are random.
 """
-import hashlib, math, tempfile, unittest, warnings
+import hashlib, io, math, tempfile, unittest, warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np, torch
 
 import mrovseg_nb
+from mrovseg_nb.app.cli import main
 from mrovseg_nb.clip.weights import clip_shapes
 from mrovseg_nb.data.vocabulary import parse_classes
 from mrovseg_nb.methods import san, sed
@@ -189,6 +191,10 @@ class Files(unittest.TestCase):
         segmenter.model.crop = 96
         result = segmenter(image(), 'cat; sofa, couch; window')
         self.assertEqual((result.labels.shape, result.scores.shape), ((48, 64), (3, 48, 64)))
+
+        with redirect_stdout(io.StringIO()) as said:
+            self.assertEqual(main(['models', str(self.folder/'san_vit_b_16.pth')]), 0)
+        self.assertIn('used: 440 of 442 tensors\n', said.getvalue())
 
     def test_without_clip(self):
         "The weights of CLIP are left out, and given as a file."

@@ -32,7 +32,10 @@ def run_models(a:argparse.Namespace):
         from mrovseg_nb.methods.published_weights import load_published
         print(load_published(a.pattern)[1])
         return
-    from mrovseg_nb.methods.published_files import published_lines
+    from mrovseg_nb.methods.published_files import published_lines, where_to_get
+    if Path(a.pattern).suffix == '.pth':
+        found = where_to_get(a.pattern)
+        raise ValueError(f'There is no file {a.pattern}' + (f': {found}' if found else ''))
     from mrovseg_nb.methods.registry import list_models
     names = list_models(a.pattern)
     if not names: raise ValueError(f'No model has a name like {a.pattern!r}')

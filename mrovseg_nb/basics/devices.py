@@ -39,7 +39,7 @@ def is_out_of_memory(e:BaseException) -> bool:
                                           ('out of memory' in text or 'DefaultCPUAllocator' in text))
 
 # %% ../../nbs/01_basics/10_devices.ipynb #fb7931ff
-CGROUP = Path('/sys/fs/cgroup')    # the limits of a container, on Linux
+CGROUP = Path('/sys/fs/cgroup')    # the limits of a container: control groups of Linux, version 2
 
 def free_memory(
     device:'torch.device', # of a tensor
@@ -53,9 +53,11 @@ def free_memory(
     try: fields = dict(line.split(':') for line in Path('/proc/meminfo').read_text().splitlines())
     except OSError: return None                                               # not Linux
     available = 1024*int(fields['MemAvailable'].split()[0])
-    try: limit, used = (int((CGROUP/f'memory.{name}').read_text()) for name in ('max', 'current'))
+    try:
+        limit, used = (int((CGROUP/f'memory.{name}').read_text()) for name in ('max', 'current'))
+        held = dict(line.split() for line in (CGROUP/'memory.stat').read_text().splitlines())
     except (OSError, ValueError): return available                     # no container, or without limit
-    return min(available, limit - used)
+    return min(available, limit - used + int(held['inactive_file']))
 
 def check_memory(
     needed:int,            # bytes

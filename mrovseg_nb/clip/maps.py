@@ -82,6 +82,7 @@ def train_tower(self:ConvCLIP,
     for i, block in enumerate(blocks): block.drop_path = DropPath(drop_path*i/(len(blocks) - 1))
     next(m for m in self.visual.head.modules() if isinstance(m, nn.Dropout)).p = dropout
     self.tower_trains = True
+    self.visual.train(self.visual.training)     # a new DropPath begins in training mode
 
 # %% ../../nbs/03_clip/08_maps.ipynb #984e304b
 class FastViTCLIP(ConvCLIP):

@@ -18,6 +18,8 @@ def shipped_models() -> list[str]:
     return sorted(c.parent.name for c in shipped('models').glob('*/config.json'))
 
 # %% ../../nbs/05_methods/19_model_folders.ipynb #149c3cde
+FILES = ('config.json', 'model.safetensors', 'clip.safetensors')      # as clip.model_files writes them
+
 def no_model(name:str|Path, why:str) -> ValueError:
     "The error for a name that is no trained model."
     near = nearest_name(str(name), shipped_models()) if str(name) else shipped_models()[0]
@@ -40,7 +42,7 @@ def local_model_folder(
     if str(name) in shipped_models(): return shipped('models', str(name))
     folder = Path(name).expanduser()
     if folder.is_file():
-        if folder.suffix == '.json' or (folder.parent/'config.json').is_file():
+        if folder.suffix == '.json' or folder.name in FILES and (folder.parent/'config.json').is_file():
             raise no_model(name, 'it is a file, give the folder that holds it')
         return folder
     published = where_to_get(name)
@@ -54,8 +56,6 @@ def local_model_folder(
     raise no_model(name, 'the folder has no config.json')
 
 # %% ../../nbs/05_methods/19_model_folders.ipynb #387e82f4
-FILES = ('config.json', 'model.safetensors', 'clip.safetensors')      # as clip.model_files writes them
-
 def model_folder(
     name:str|Path,    # a shipped name, a folder, or a hub id
     **options,        # for the Hub: revision, token, cache_dir, local_files_only, ...

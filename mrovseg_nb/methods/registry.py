@@ -149,7 +149,7 @@ register(Method(
 # %% ../../nbs/05_methods/20_registry.ipynb #a2a87e2e
 def list_models(
     pattern:str='*',            # a shell pattern, like 'mrovseg-*' or '*terrarium*'
-    licence:str|None=None,      # only methods whose weights have this licence
+    licence:str|None=None,      # only methods whose shipped weights have this licence
     trained:bool|None=None,     # True: only models whose weights come with the package; False: only presets
 ) -> list[str]:                 # sorted
     "Names for `create_model`; and for `load_model`, if a model is trained or its method trains nothing."
