@@ -2402,8 +2402,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'mrovseg_nb/study/comparison.py'),
                                              'mrovseg_nb.study.comparison.measure_for_comparison': ( '09_study/comparison.html#measure_for_comparison',
                                                                                                      'mrovseg_nb/study/comparison.py'),
-                                             'mrovseg_nb.study.comparison.method_title': ( '09_study/comparison.html#method_title',
-                                                                                           'mrovseg_nb/study/comparison.py'),
                                              'mrovseg_nb.study.comparison.model_title': ( '09_study/comparison.html#model_title',
                                                                                           'mrovseg_nb/study/comparison.py'),
                                              'mrovseg_nb.study.comparison.paper_lines': ( '09_study/comparison.html#paper_lines',
