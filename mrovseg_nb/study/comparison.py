@@ -184,7 +184,7 @@ def ranked(record:dict) -> list[str]: # of `record_comparison`
 
 def absent_models(record:dict) -> dict[str, str]: # model -> why it is not in the record
     "The models that a comparison of all methods lacks."
-    usable = {m: 'has weights, and was not measured: the record is older' for m in usable_models()}
+    usable = dict.fromkeys(usable_models(), 'not measured yet: `record_comparison` measures it')
     presets = {f'{m}-terrarium': 'no trained weights come with the package'
                for m, method in METHODS.items() if 'terrarium' in method.presets}
     return {m: why for m, why in (presets | usable).items() if m not in record['models']}
