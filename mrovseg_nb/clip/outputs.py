@@ -124,7 +124,6 @@ def query_logits(
     if not isinstance(text, TextVectors): return logits
     return torch.cat([class_logits(logits[..., :-1], text), logits[..., -1:]], -1)
 
-
 # %% ../../nbs/03_clip/20_outputs.ipynb #6f83aa9e
 class QueryModel(OpenVocabularyModel):
     "A method whose `forward` gives an `Output`."
@@ -149,4 +148,3 @@ class QueryModel(OpenVocabularyModel):
             for i, queries in zip(which, self.image_scores(batch, text)):
                 out[i] = merge_panoptic(queries, things, min_score, overlap, images[i].shape[:2])
         return out
-
