@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from mrovseg_nb.data.vocabulary import Vocabulary
 from mrovseg_nb.mrovseg.model import MROVSeg, preset
 from mrovseg_nb.clip.model_files import trained_parameters
-from mrovseg_nb.clip.outputs import Output
+from mrovseg_nb.clip.outputs import Output, PixelOutput
 from mrovseg_nb.training.losses import LossWeights, output_loss, pixel_loss, set_loss
 
 # ------------------------------------------------------------------------------------------------ small parts
@@ -570,12 +570,18 @@ class Loss(unittest.TestCase):
         self.assertAlmostEqual(found['total'].item(), sum(last.values()) + sum(before.values()), delta=2e-4)
 
     def test_pixel_loss(self):
+        "Each map at each pixel; without a label a pixel has no loss, or, as in SED, none of the classes"
         rng = np.random.default_rng(0)
-        scores, labels = rng.standard_normal((2, 3, 6, 4)), rng.choice([0, 1, 2, 255], (2, 6, 4))
-        each = [cross_entropy(scores[b, k, y, x], float(labels[b, y, x] == k))
-                for b, y, x in np.argwhere(labels != 255) for k in range(3)]
-        self.assertAlmostEqual(pixel_loss(t32(scores), torch.tensor(labels))['total'].item(),
-                               float(np.mean(each)), 5)
+        scores, earlier = rng.standard_normal((2, 2, 3, 6, 4))
+        labels = rng.choice([0, 1, 2, 255], (2, 6, 4))
+        for as_none, counted in ((False, labels != 255), (True, labels == labels)):
+            last, total = (sum(np.mean([cross_entropy(maps[b, k, y, x], float(labels[b, y, x] == k))
+                                        for b, y, x in np.argwhere(counted) for k in range(3)])
+                               for maps in which) for which in ((scores,), (scores, earlier)))
+            found = pixel_loss(PixelOutput(t32(scores), [t32(earlier)]), torch.tensor(labels),
+                               LossWeights(ignored_as_none=as_none))
+            self.assertAlmostEqual(found['pixels'].item(), float(last), 5)
+            self.assertAlmostEqual(found['total'].item(), float(total), 5)
 
 
 if __name__ == '__main__': unittest.main()
